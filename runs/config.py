@@ -227,7 +227,7 @@ def _require_input_name(name: str) -> None:
 
 
 def _integer(digits: str) -> int:
-    if len(digits) > _MAX_DIGITS:
+    if len(digits.removeprefix("-")) > _MAX_DIGITS:
         raise ValueError(_("a number has more than %(limit)d digits") % {"limit": _MAX_DIGITS})
     return int(digits)
 

@@ -81,16 +81,19 @@ def read(path: str, digest: str | None) -> bytes:
     """
     content = read_unverified(path)
     if content is None:
-        raise MissingFile(_("Storage: %(path)s is missing.") % {"path": path})
+        raise MissingFile(_("Storage: %(path)s is missing.") % {"path": path}, hint=_restore_hint())
     if digest_of(content) != digest:
         raise DigestMismatch(
             _("Storage: %(path)s was altered: its sha256 differs from the recorded one.") % {"path": path},
-            hint=_(
-                "Restore the file from a backup. If the run has failed or is paused, you can also retry it from this"
-                " step."
-            ),
+            hint=_restore_hint(),
         )
     return content
+
+
+def _restore_hint() -> str:
+    return _(
+        "Restore the file from a backup. If the run has failed or is paused, you can also retry it from this step."
+    )
 
 
 def read_unverified(path: str) -> bytes | None:

@@ -110,11 +110,27 @@ class OperatorCommand(BaseCommand):
         """Print `document` for people, on stdout."""
         raise NotImplementedError
 
+    def needs_second_person(self, options: Mapping[str, Any]) -> bool:
+        """Return whether the command, called with these options, does what may need a second person's approval."""
+        return self.asks_second_person
+
     def check_options(self, options: Mapping[str, Any]) -> None:
         """Raise `Refusal` for options that contradict each other.
 
         `handle` calls this; the command line may call it before any server starts. So it may read only the options.
         """
+        if options.get("approval") and options.get("request_approval"):
+            raise Refusal(
+                _("--approval uses an approval, and --request-approval requests one."),
+                hint=_("Pass one of the two."),
+                code="options_conflict",
+            )
+        if (options.get("approval") or options.get("request_approval")) and not self.needs_second_person(options):
+            raise Refusal(
+                _("With these options, the command needs no approval."),
+                hint=_("Leave out --approval and --request-approval."),
+                code="options_conflict",
+            )
         if options.get("json") and options.get("output") == STANDARD_OUTPUT:
             raise Refusal(
                 _("--json and --output - both write to standard output."),

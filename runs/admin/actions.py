@@ -377,12 +377,16 @@ class RunActions(ReadOnlyAdmin):
         return is_action(request) or transition.allows(*_state_of(request, object_id))
 
     def _change(self, request: HttpRequest, run_id: str, service: Callable[..., Run], done: str) -> HttpResponse:
+        """Call the service and show `done`, or that the run stopped again because its next step needs a review."""
         try:
-            service(tenant_id=current_tenant().id, run_id=run_id)
+            run = service(tenant_id=current_tenant().id, run_id=run_id)
         except SeoGenError as error:
             messages.error(request, str(error))
         else:
             messages.success(request, done)
+            if service is not run_pause and run.pause_cause == PauseCause.REVIEW:
+                waits = _("It is waiting for a review before step %(step)s.") % {"step": run.current_step}
+                messages.info(request, waits)
         return finished(request, reverse("admin:runs_run_change", args=[run_id]))
 
     def _change_selected(

@@ -36,7 +36,9 @@ def waiting_text(wait: WaitDocument, *, now: str) -> str:
         "model_limit": _("model %(route)s has reached its limit of calls at a time"),
         "requests_per_minute": _("requests-per-minute limit of %(route)s reached until %(until)s"),
         "tokens_per_minute": _("tokens-per-minute limit of %(route)s reached until %(until)s"),
-        "breaker": _("%(route)s has failed repeatedly or is rate-limited (next try: %(until)s)"),
+        "breaker": _("%(route)s has failed repeatedly or is rate-limited (next try: %(until)s)")
+        if wait["until"]
+        else _("%(route)s has failed repeatedly or is rate-limited; another call is trying it now"),
     }
     return phrases[wait["reason"]] % {
         "step": wait["step"],

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 
 from audit.models import AuditLog
 from config.base.command import Refusal
@@ -101,6 +101,11 @@ def test_a_call_that_is_too_expensive_is_not_made(tenant: Tenant, draft: Prompt,
         try_it(tenant, "--input", "keyword=tea", "--max-cost", "0.000001")
     assert refusal.value.code == "prompt_test_too_expensive"
     assert fake_llm.prompts == [] and entries(tenant) == []
+
+
+def test_a_highest_cost_that_is_not_a_number_is_refused(tenant: Tenant, draft: Prompt) -> None:
+    with pytest.raises(CommandError, match="not an amount in USD"):
+        try_it(tenant, "--input", "keyword=tea", "--max-cost", "nan")
 
 
 def test_the_values_of_a_past_run_are_its_inputs_and_outputs(

@@ -13,7 +13,7 @@ class Command(OperatorCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         group = parser.add_mutually_exclusive_group(required=True)
         group.add_argument("--username", help="Unlock this name, from every address.")
-        group.add_argument("--address", help="Unlock this address, for every name; for IPv6, pass its /64 network.")
+        group.add_argument("--address", help="Unlock this address, for every name; for IPv6, its whole /64 network.")
         group.add_argument("--all", action="store_true", help="Unlock all names and addresses.")
         super().add_arguments(parser)
 

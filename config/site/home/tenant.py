@@ -59,7 +59,7 @@ def _sections() -> list[Section]:
             _("No run needs attention."),
             [_row(run, errors.get(run.pk) or str(CAUSES.get(run.pause_cause, ""))) for run in stopped[:ROWS_MAX]],
             len(stopped),
-            f"{runs}?status__exact={RunStatus.FAILED.value}",
+            f"{runs}?status__in={RunStatus.FAILED},{RunStatus.PAUSED}",
         ),
         Section(
             "reviews",
@@ -67,7 +67,7 @@ def _sections() -> list[Section]:
             _("No run is waiting for review."),
             [_row(run, _waits_before(run)) for run in reviews[:ROWS_MAX]],
             len(reviews),
-            f"{runs}?status__exact={RunStatus.PAUSED.value}",
+            f"{runs}?pause_cause__exact={PauseCause.REVIEW}",
         ),
     ]
 

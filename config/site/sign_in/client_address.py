@@ -33,8 +33,12 @@ def client_address(request: HttpRequest) -> str:
 
 
 def throttled_address(request: HttpRequest) -> str:
-    """Return the address under which failed logins are counted: for IPv6, its network."""
-    address = client_address(request)
+    """Return the address under which failed logins with this request are counted."""
+    return counted_address(client_address(request))
+
+
+def counted_address(address: str) -> str:
+    """Return the address under which failed logins from `address` are counted: for IPv6, its network."""
     parsed = _parsed(address)
     if isinstance(parsed, IPv6Address):
         return str(IPv6Network((parsed, IPV6_PREFIX), strict=False))

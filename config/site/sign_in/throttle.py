@@ -16,6 +16,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from audit.log.entries import record
+from config.site.sign_in.client_address import counted_address
 from config.site.sign_in.models import FailedLogins
 
 ANY_NAME = ""
@@ -93,7 +94,7 @@ def logins_unlock(*, username: str | None = None, address: str | None = None) ->
     if username is not None:
         rows = rows.filter(name_digest=name_digest(username))
     if address is not None:
-        rows = rows.filter(address=address)
+        rows = rows.filter(address=counted_address(address))
     with transaction.atomic(using="default"):
         opened = rows.filter(locked_until__gt=timezone.now()).count()
         rows.delete()

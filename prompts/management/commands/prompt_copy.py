@@ -42,6 +42,9 @@ class Command(PromptCommand):
         parser.add_argument("--dry-run", action="store_true", help="Show each tenant's difference; change nothing.")
         super().add_arguments(parser)
 
+    def needs_second_person(self, options: Mapping[str, Any]) -> bool:
+        return bool(options.get("all")) and not options.get("dry_run")
+
     def check_options(self, options: Mapping[str, Any]) -> None:
         super().check_options(options)
         has_target = bool(options.get("to") or options.get("all"))

@@ -4,7 +4,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
-from config.base.command import Refusal
+from config.base.command import Refusal, usd_amount
 from llm.models import ModelClass
 from prompts.management.commands._given import PromptCommand, add_tenant_and_step, add_version, money, parse_inputs
 from prompts.rendering import declared_variables
@@ -31,7 +31,10 @@ class Command(PromptCommand):
         parser.add_argument("--provider", help="Call this provider instead of the step's.")
         parser.add_argument("--model-class", choices=ModelClass.values, help="Call a model of this class instead.")
         parser.add_argument(
-            "--max-cost", type=float, metavar="USD", help="Make no call that may cost more, or whose cost is unknown."
+            "--max-cost",
+            type=usd_amount,
+            metavar="USD",
+            help="Make no call that may cost more, or whose cost is unknown.",
         )
         super().add_arguments(parser)
 

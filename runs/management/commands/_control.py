@@ -66,7 +66,9 @@ class RunsCommand(OperatorCommand):
         if document["runs"]:
             rows = [(run["run_id"], run["status"] or _("refused"), run["message"] or "") for run in document["runs"]]
             print_table([_("id"), _("status"), _("reason")], rows)
-        if document["skipped"] or not document["runs"]:
+        if not document["runs"] and not document["skipped"]:
+            self.stdout.write(_("There are no such runs. Nothing was changed."))
+        if document["skipped"]:
             self.stdout.write(
                 ngettext(
                     "%(n)d run was skipped, since its state does not allow the change.",

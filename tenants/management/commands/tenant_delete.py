@@ -1,14 +1,17 @@
+from collections.abc import Mapping
 from typing import Any
 
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
 from config.base.approvals import DELETE, check_approval
-from config.base.command import OperatorCommand
+from config.base.command import OperatorCommand, Refusal
 from tenants.erasure.delete import DELETABLE, tenant_delete, tenant_delete_check, tenant_loss
 from tenants.erasure.loss import loss_lines
 from tenants.erasure.presentation import erasure_document, print_certificate
-from tenants.models import TenantStatus
+from tenants.erasure.steps import AUDIT_LOSS, LOST_BACKUPS
+from tenants.erasure_ledger import erasure_get
+from tenants.models import Tenant, TenantStatus
 from tenants.presentation import show_progress
 from tenants.selectors import tenant_get
 
@@ -36,6 +39,8 @@ class Command(OperatorCommand):
         if tenant.status in DELETABLE:
             names = ("accept_audit_loss", "accept_lost_backups")
             check_approval(DELETE, tenant_id, {name: options[name] for name in names})
+        elif options["request_approval"]:
+            self._require_something_to_approve(tenant, options)
         if tenant.status in DELETABLE and not options["confirm"]:
             tenant_delete_check(tenant_id=tenant_id, accept_audit_loss=options["accept_audit_loss"])
             self.confirm(tenant_id, "\n".join(loss_lines(tenant_loss(tenant_id=tenant_id))), confirmed=False)
@@ -46,6 +51,17 @@ class Command(OperatorCommand):
             on_progress=show_progress,
         )
         return erasure_document(row) | {"already": tenant.status == TenantStatus.DELETED}
+
+    def _require_something_to_approve(self, tenant: Tenant, options: Mapping[str, Any]) -> None:
+        accepted = erasure_get(tenant.id).accepts
+        given = {AUDIT_LOSS: options["accept_audit_loss"], LOST_BACKUPS: options["accept_lost_backups"]}
+        if any(is_given and loss not in accepted for loss, is_given in given.items()):
+            return
+        raise Refusal(
+            _("The deletion of tenant %(id)s has already begun, so there is nothing to approve.") % {"id": tenant.id},
+            hint=_("To finish it, run the command without --request-approval."),
+            code="options_conflict",
+        )
 
     def present(self, document: Any) -> None:
         if document["already"]:

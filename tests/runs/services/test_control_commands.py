@@ -115,6 +115,10 @@ def test_all_runs_whose_state_allows_it_are_changed_and_the_others_counted(tenan
     assert "5 runs were skipped, since their state does not allow the change." in command("run_pause", tenant, "--all")
 
 
+def test_a_change_of_all_runs_says_that_there_are_none(tenant: Tenant) -> None:
+    assert command("run_pause", tenant, "--all") == "There are no such runs. Nothing was changed.\n"
+
+
 def test_a_status_narrows_all_runs_down(tenant: Tenant, in_state: InState) -> None:
     pending, running = in_state("pending"), in_state("running")
     report = document("run_cancel", tenant, "--all", "--status", "pending", "--confirm")

@@ -495,6 +495,32 @@ def test_an_approved_export_passes_once_and_is_bound_into_both_logs(world: World
         path.unlink()
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("prompt_copy", "--from", "a", "--to", "b", "--request-approval", "why"),
+        ("prompt_copy", "--from", "a", "--all", "--dry-run", "--request-approval", "why"),
+        ("prompt_copy", "--undo", str(uuid4()), "--request-approval", "why"),
+        (
+            "tenant_export",
+            "--tenant-id",
+            "a",
+            "--output",
+            "b",
+            "--request-approval",
+            "why",
+            "--approval",
+            str(UUID(int=1)),
+        ),
+    ],
+)
+def test_an_approval_is_requested_only_for_what_may_need_one(options: tuple[str, ...]) -> None:
+    with pytest.raises(CommandError) as refused:
+        call_command(*options, stdout=StringIO())
+    assert getattr(refused.value, "code", "") == "options_conflict"
+    assert not Approval.objects.filter(reason="why").exists()
+
+
 def test_an_operators_approved_command_passes_once(world: World) -> None:
     output = str(world.folder / "bundle.tar")
     command = ("tenant_export", "--tenant-id", world.other.id, "--output", output)

@@ -3,6 +3,8 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from django.db import connections
+from pytest_django import Settings
 
 from audit.control.models import ControlAuditLog
 from audit.log.actor import current_actor
@@ -11,6 +13,7 @@ from prompts.models import Prompt
 from tenants.errors import InvalidTenant, ServerError, TenantBusy, TenantError, TenantExists
 from tenants.identity.models import TenantIdentity
 from tenants.lifecycle.create import tenant_create
+from tenants.lifecycle.suspend import tenant_suspend
 from tenants.models import DatabaseServer, OperationStatus, Tenant, TenantOperation, TenantStatus, database_prefix
 from tenants.operations import tenant_lock
 from tenants.routing.context import tenant_context
@@ -237,6 +240,19 @@ def test_busy_tenant_is_left_alone(make_tenant: MakeTenant) -> None:
         result = preloaded.run([sys.executable, "-c", program, tenant.id], capture_output=True, text=True, check=True)
     assert f"Tenant {tenant.id}: another process is working on it" in result.stdout
     assert Tenant.objects.get(pk=tenant.id).status == TenantStatus.ACTIVE
+
+
+def test_a_lock_that_is_not_waited_for_is_refused_at_once(make_tenant: MakeTenant, settings: Settings) -> None:
+    tenant, settings.OPERATION_WAIT_S = make_tenant(), 0
+
+    def suspend() -> None:
+        try:
+            tenant_suspend(tenant_id=tenant.id)
+        finally:
+            connections["default"].close()
+
+    with tenant_lock(tenant.id), ThreadPoolExecutor(1) as other, pytest.raises(TenantBusy, match="The lock is held by"):
+        other.submit(suspend).result(timeout=60)
 
 
 def test_a_tenant_cannot_be_placed_where_the_administrator_may_not_create_databases(make_tenant: MakeTenant) -> None:

@@ -226,7 +226,8 @@ def test_nobody_requests_what_they_may_not_and_a_withdrawn_permission_counts(sta
     assert not Backup.objects.filter(tenant_id=tenant.id).exists()
 
 
-def test_a_suspended_tenant_can_be_backed_up_but_offers_no_restore(browser: Client, tenant: Tenant) -> None:
+def test_a_suspended_tenant_can_be_backed_up_and_restored(browser: Client, tenant: Tenant) -> None:
     tenant_suspend(tenant_id=tenant.id)
     page = browser.get(f"/admin/tenants/tenant/{tenant.id}/change/").content.decode()
     assert re.search(r'href="[^"]*/back-up/?"', page)
+    assert re.search(r'href="[^"]*/restore/?"', page)

@@ -27,6 +27,11 @@ def test_the_overview_begins_with_what_needs_attention(browser: Client, filled: 
     ]
     assert stopped.rows[0].url == f"{filled.site}runs/run/{failed.pk}/change/"
     assert reviews.rows[0].url == f"{filled.site}runs/run/{waiting.pk}/change/"
+    with tenant_context(filled.tenant):
+        paused = Run.objects.create(status=RunStatus.PAUSED, pause_cause=PauseCause.PERSON, config={"keyword": "c"})
+    listed = {run.pk for run in browser.get(stopped.more_url).context["cl"].result_list}
+    assert {failed.pk, paused.pk} <= listed
+    assert [run.pk for run in browser.get(reviews.more_url).context["cl"].result_list] == [waiting.pk]
     assert (page.context["spending"]["used"], page.context["spending"]["budget"]) == ("0.00", "5.00")
     crumb = browser.get(f"{filled.site}runs/run/{failed.pk}/change/").content.decode()
     assert '<span class="seo-gen-crumb-last" title="failed one">failed one</span>' in crumb

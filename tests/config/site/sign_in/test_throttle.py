@@ -110,6 +110,13 @@ def test_unlocking_by_name_by_address_and_for_all(staff: User, address: str) -> 
         logins_unlock(address=address)
 
 
+def test_an_ipv6_address_is_unlocked_with_its_network(staff: User) -> None:
+    network = f"2001:db8:{uuid4().int % 65536:x}:2"
+    fail(staff.username, f"{network}::1", 5)
+    assert logins_unlock(address=f"{network}::7") >= 1
+    assert alerts(log_in(Client(), staff.username, "wrong", address=f"{network}::1")) != [LOCKED]
+
+
 def test_a_person_who_is_not_staff_is_refused_like_a_wrong_password(staff: User, address: str) -> None:
     User.objects.filter(pk=staff.pk).update(is_staff=False)
     assert "correct" in alerts(log_in(Client(), staff.username, address=address))[0]
