@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Literal, TypeAlias
 
+from django.utils.translation import gettext as _
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
 # Valid names of steps, and so of the variables that hold their output.
@@ -31,9 +32,9 @@ class PromptVariable(BaseModel):
     @model_validator(mode="after")
     def _default_fits(self) -> "PromptVariable":
         if self.default is not None and self.required:
-            raise ValueError("has a default although it is required")
+            raise ValueError(_("has a default although it is required"))
         if self.default is not None and not self.accepts(self.default):
-            raise ValueError(f"has a default that is not of type {self.type}")
+            raise ValueError(_("has a default that is not of type %(type)s") % {"type": self.type})
         return self
 
     def accepts(self, value: object) -> bool:

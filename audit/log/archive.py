@@ -107,9 +107,11 @@ def archive_problem(archive: AuditArchive) -> str:
                 "tenant": archive.tenant_id,
                 "number": found.first_bad,
             }
+        if found.entries == archive.entries:
+            return _("The archived audit log of %(tenant)s was changed.") % {"tenant": archive.tenant_id}
         return ngettext(
-            "The archived audit log of %(tenant)s was changed: %(found)d of %(kept)d entry found.",
-            "The archived audit log of %(tenant)s was changed: %(found)d of %(kept)d entries found.",
+            "The archived audit log of %(tenant)s was changed: it has %(found)d entry; %(kept)d was archived.",
+            "The archived audit log of %(tenant)s was changed: it has %(found)d entries; %(kept)d were archived.",
             archive.entries,
         ) % {
             "tenant": archive.tenant_id,
@@ -117,9 +119,7 @@ def archive_problem(archive: AuditArchive) -> str:
             "kept": archive.entries,
         }
     if (found.first_bad or archive.entries + 1) != (archive.first_bad or archive.entries + 1):
-        return _("The archived audit log of %(tenant)s is not chained to the recorded identity.") % {
-            "tenant": archive.tenant_id
-        }
+        return _("The record of the archived audit log of %(tenant)s was changed.") % {"tenant": archive.tenant_id}
     if (
         ArchivedAuditLog.objects.using(CONTROL)
         .filter(identity=archive.identity)

@@ -73,6 +73,10 @@ def network_failure(exc: Exception, call: Call, *, sent: bool, stalled: bool, re
     """
     facts: _Facts = {"may_be_billed": sent, "request_id": request_id}
     for cause in _chain(exc):
+        if isinstance(cause, httpx2.ConnectTimeout):
+            # Its limit is not the call's: each address gets CONNECT_TIMEOUT_S.
+            reason = _("no connection was made in time")
+            return LLMTransientError(_failed(reason, call), code="llm_timeout", **facts)
         if isinstance(cause, httpx2.TimeoutException):
             return _stalled(call, facts) if stalled else _late(call, facts)
         if isinstance(cause, httpx2.UnsupportedProtocol | httpx2.InvalidURL | httpx2.LocalProtocolError):
@@ -226,7 +230,10 @@ def _stalled(call: Call, facts: _Facts) -> LLMTransientError:
 
 
 def _unreachable(cause: Exception, call: Call) -> str:
-    reason = redacted(str(cause) or type(cause).__name__, call).rstrip(".")
+    return _failed(redacted(str(cause) or type(cause).__name__, call).rstrip("."), call)
+
+
+def _failed(reason: str, call: Call) -> str:
     return _("The call to the provider %(provider)s for model %(model)s failed: %(reason)s.") % {
         **call.names,
         "reason": reason,

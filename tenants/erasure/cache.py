@@ -6,6 +6,7 @@ No tenant content is currently cached; staff sessions are in the control databas
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.conf import settings
@@ -33,7 +34,8 @@ def cache_erase(tenant_id: str) -> int:
     """Delete the tenant's keys and return how many there were. Raises `CacheUnavailable`."""
     keys, client = cached_keys(tenant_id), _client()
     if client is not None and keys:
-        client.delete(*keys)
+        with _unreachable_told():
+            client.delete(*keys)
     return len(keys)
 
 
@@ -46,11 +48,18 @@ def _client() -> Any:
 
 def _keys(client: Any, tenant_id: str) -> Iterator[bytes]:
     # No escaping is needed, since tenant ids contain no wildcard characters.
+    pattern = caches["default"].make_key(cache_key(tenant_id, "*"))
+    with _unreachable_told():
+        yield from client.scan_iter(match=pattern, count=1000)
+
+
+@contextmanager
+def _unreachable_told() -> Iterator[None]:
+    """Turn the client's errors into `CacheUnavailable`."""
     from redis import RedisError
 
-    pattern = caches["default"].make_key(cache_key(tenant_id, "*"))
     try:
-        yield from client.scan_iter(match=pattern, count=1000)
+        yield
     except RedisError as error:
         raise CacheUnavailable(
             _("The cache cannot be reached: %(reason)s.") % {"reason": type(error).__name__},

@@ -133,7 +133,11 @@ def tenant_delete(
             steps.accept(row, accepts)
         else:
             row = _begin(tenant, accepts)
-        with ServerSession(tenant.require_server(), database_prefix(), work_of(tenant)) as server_session:
+        # The tenant is closed now, whatever fails.
+        with (
+            steps.failures_as_unfinished(tenant.id),
+            ServerSession(tenant.require_server(), database_prefix(), work_of(tenant)) as server_session,
+        ):
             server_session.end_predecessors()
             steps.carry_on(server_session, tenant, row, on_progress)
     return row

@@ -10,7 +10,8 @@ only be continued. docs/adr/0012-erasure.md explains the order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -133,23 +134,29 @@ def accept(row: Erasure, accepts: Sequence[str]) -> None:
 
 
 def carry_on(server_session: ServerSession, tenant: Tenant, row: Erasure, on_progress: OnProgress) -> None:
-    """Run the remaining steps. Raises `DeletionUnfinished` with the reason if a step fails."""
+    """Run the remaining steps. Call it inside `failures_as_unfinished`."""
+    done = ErasurePhase.values.index(row.phase)
+    _require_same_server(server_session, row)
+    for name, phase, step in STEPS:
+        if ErasurePhase.values.index(phase) <= done:
+            continue
+        on_progress(Progress(tenant.id, name))
+        _advance(row, phase, step(server_session, tenant, row))
+    on_progress(Progress(tenant.id, "certificate"))
+    _finish(tenant, row)
+    superseded_remove()
+    on_progress(Progress(tenant.id, "done"))
+
+
+@contextmanager
+def failures_as_unfinished(tenant_id: str) -> Iterator[None]:
+    """Turn the block's errors into `DeletionUnfinished`, which says how to continue, with the reason."""
     try:
-        done = ErasurePhase.values.index(row.phase)
-        _require_same_server(server_session, row)
-        for name, phase, step in STEPS:
-            if ErasurePhase.values.index(phase) <= done:
-                continue
-            on_progress(Progress(tenant.id, name))
-            _advance(row, phase, step(server_session, tenant, row))
-        on_progress(Progress(tenant.id, "certificate"))
-        _finish(tenant, row)
-        superseded_remove()
+        yield
     except DeletionUnfinished:
         raise
     except SeoGenError as error:
-        raise DeletionUnfinished(tenant.id, error.message, hint=error.hint) from error
-    on_progress(Progress(tenant.id, "done"))
+        raise DeletionUnfinished(tenant_id, error.message, hint=error.hint) from error
 
 
 def recover(operation: TenantOperation, on_progress: OnProgress, _identity_file: str | None) -> None:
@@ -158,6 +165,7 @@ def recover(operation: TenantOperation, on_progress: OnProgress, _identity_file:
     tenant = Tenant.objects.using(CONTROL).select_related("server").get(pk=row.tenant_id)
     with (
         copies_barred(tenant.id),
+        failures_as_unfinished(tenant.id),
         ServerSession(tenant.require_server(), database_prefix(), work_of(tenant)) as server_session,
     ):
         server_session.end_predecessors()

@@ -18,6 +18,7 @@ from tenants.errors import (
     FleetBusy,
     FleetUnfinished,
     MigrationFailed,
+    ServerError,
     TenantError,
     TenantUnreachable,
     TenantWithoutServer,
@@ -225,7 +226,11 @@ def _compare(tenants: Sequence[Tenant], code: Release) -> tuple[dict[str, Look],
     try:
         with fleet_shared(wait_s=1):
             looks, errors = look_at(tenants, work=work, workers=WORKERS)
-            drift, unread = drift_of(group(looks, code, work=work), work=work)
+            try:
+                groups = group(looks, code, work=work)
+            except ServerError as error:
+                return {look.tenant.id: look for look in looks}, {look.tenant.id: str(error) for look in looks}
+            drift, unread = drift_of(groups, work=work)
             read = [look for look in looks if look.tenant.id not in {error.tenant_id for error in unread}]
             note_schemas(read, code, drift)
     except (FleetBusy, FleetUnfinished):

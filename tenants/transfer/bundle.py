@@ -160,6 +160,8 @@ class Bundle:
         if name in IN_MEMORY and member.size > MAX_DOCUMENT_BYTES:
             raise Unfit(_("%(part)s is larger than any such file that seo-gen writes.") % {"part": name})
         expected = self.size_of(name)
+        if name != MANIFEST and expected is None:
+            raise Unfit(_("%(part)s is not in the manifest.") % {"part": name})
         if name != MANIFEST and member.size != expected:
             raise Unfit(
                 ngettext(

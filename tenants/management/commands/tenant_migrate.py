@@ -85,6 +85,8 @@ class Command(OperatorCommand):
                 "Dry run: %(pending_count)d of %(tenant_count)d tenants can be migrated. Nothing has changed.",
                 document["tenant_count"],
             )
+        elif document["problems"]:
+            return
         else:
             done = ngettext(
                 "Migrated: %(tenant_count)d tenant, now at %(version)s.",

@@ -40,6 +40,8 @@ SELECT count(pg_catalog.pg_terminate_backend(pid, 10000))
   FROM pg_catalog.pg_stat_activity
  WHERE datname = %s AND usesysid IS NOT NULL AND pid <> pg_catalog.pg_backend_pid()
 """
+# The classes of SQLSTATE codes with which a server ends a connection (PostgreSQL manual, appendix A).
+SERVER_GONE = ("08", "57P")
 
 
 def application_name(work: str) -> str:
@@ -110,9 +112,10 @@ class Session:
     ) -> list[tuple[Any, ...]]:
         try:
             return self._connection.execute(query, parameters).fetchall()
-        except psycopg.errors.LockNotAvailable as error:
-            raise self._refused(error) from error
         except psycopg.OperationalError as error:
+            # Also raised, for example, if a lock is not available or the disk is full.
+            if error.sqlstate and not error.sqlstate.startswith(SERVER_GONE):
+                raise self._refused(error) from error
             raise ServerError(
                 _("The connection to database server %(name)s was lost: %(reason)s.")
                 % {"name": self.server.name, "reason": reason_of(error)},

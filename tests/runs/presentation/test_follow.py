@@ -71,9 +71,9 @@ def test_what_happened_before_is_told_with_its_own_times() -> None:
         token_usage={"input": 10, "output": 5},
     )
     assert events(None, run(done, step("draft"))) == [
-        "03:00:00  run R of tenant T was created",
-        "03:00:30  outline: attempt 1 started (openai/m)",
-        "03:01:00  outline: completed after 30.0 s (tokens: 10 in, 5 out)",
+        "03:00:00 UTC  run R of tenant T was created",
+        "03:00:30 UTC  outline: attempt 1 started (openai/m)",
+        "03:01:00 UTC  outline: completed after 30.0 s (tokens: 10 in, 5 out)",
     ]
 
 
@@ -81,19 +81,19 @@ def test_a_failed_attempt_and_the_next_one() -> None:
     failed = step(retry_count=1, attempt=2, error_message="HTTP 503.", started_at=AT)
     waits = wait("retry", until="2026-11-24T03:03:00+00:00", error="HTTP 503.")
     assert events(run(step(status="running", started_at=AT)), run(failed, waiting=waits)) == [
-        "03:02:10  outline: attempt 1 failed: HTTP 503.",
-        "03:02:10  retry at 03:03:00 UTC (HTTP 503)",
+        "03:02:10 UTC  outline: attempt 1 failed: HTTP 503.",
+        "03:02:10 UTC  retry at 03:03:00 UTC (HTTP 503)",
     ]
     again = step(status="running", retry_count=1, attempt=2, error_message="HTTP 503.", started_at=AT)
-    assert events(run(failed, waiting=waits), run(again)) == ["03:02:10  outline: attempt 2 started (openai/m)"]
+    assert events(run(failed, waiting=waits), run(again)) == ["03:02:10 UTC  outline: attempt 2 started (openai/m)"]
 
 
 def test_a_takeover_between_two_reads() -> None:
     before = step(status="running", started_at=AT)
     after = step(status="running", lost_count=1, attempt=2, started_at=AT)
     assert events(run(before), run(after)) == [
-        "03:02:10  outline: an attempt was lost with its worker",
-        "03:02:10  outline: attempt 2 started (openai/m)",
+        "03:02:10 UTC  outline: an attempt was lost with its worker",
+        "03:02:10 UTC  outline: attempt 2 started (openai/m)",
     ]
 
 
@@ -101,18 +101,18 @@ def test_a_step_that_runs_again_and_a_truncated_output() -> None:
     before = step(status="completed", seconds=1.0, completed_at=AT)
     after = step(status="completed", version=2, seconds=2.0, completed_at=AT, started_at=AT, is_truncated=True)
     assert events(run(before), run(after)) == [
-        "03:02:10  outline: runs again from the start",
-        "03:02:10  outline: attempt 1 started (openai/m)",
-        "03:02:10  outline: completed after 2.0 s (tokens: 0 in, 0 out) (truncated)",
+        "03:02:10 UTC  outline: runs again from the start",
+        "03:02:10 UTC  outline: attempt 1 started (openai/m)",
+        "03:02:10 UTC  outline: completed after 2.0 s (tokens: 0 in, 0 out) (truncated)",
     ]
 
 
 @pytest.mark.parametrize(
     ("status", "line"),
     [
-        ("completed", "03:02:10  the run was completed; cost: USD 0.500000"),
-        ("failed", "03:02:10  the run failed; cost: USD 0.500000"),
-        ("paused", "03:02:10  the run is paused, so it is no longer followed; cost so far: USD 0.500000"),
+        ("completed", "03:02:10 UTC  the run was completed; cost: USD 0.500000"),
+        ("failed", "03:02:10 UTC  the run failed; cost: USD 0.500000"),
+        ("paused", "03:02:10 UTC  the run is paused, so it is no longer followed; cost so far: USD 0.500000"),
     ],
 )
 def test_the_end_is_the_last_line(status: str, line: str) -> None:

@@ -9,9 +9,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from tenants.fleet.migrate import tenant_migrate
 from tenants.lifecycle.create import tenant_create
 from tenants.lifecycle.status import TenantHealth, tenant_statuses
-from tenants.models import SchemaReference, Tenant
+from tenants.models import DatabaseServer, SchemaReference, Tenant, database_prefix
 from tenants.schema.catalog import catalog_fingerprint, catalog_read, catalog_stamp, differences, named
 from tenants.schema.inspection import database_of
+from tenants.servers.session import ServerSession, parse_location
 from tests.support.superuser import superuser_connection
 from tests.support.tenant_fixtures import MakeTenant, remove
 from tests.tenants.support.fleets import as_owner, catalog_of
@@ -116,6 +117,22 @@ def test_missing_reference_is_rebuilt(tenant: Tenant) -> None:
     made = SchemaReference.objects.get(server="main", version=tenant.schema_version)
     assert (made.fingerprint, made.catalog) == (kept.fingerprint, kept.catalog)
     SchemaReference.objects.filter(pk=made.pk).update(template=kept.template)
+
+
+def test_a_server_without_a_reference_is_a_problem_of_its_tenants(tenant: Tenant) -> None:
+    main = DatabaseServer.objects.get(pk="main")
+    role = parse_location(tenant.database_url)
+    with ServerSession(main, database_prefix()) as server_session:
+        url = server_session.location(role.role, role.password).url
+    # A server that is the same, but whose administrator may no longer create databases.
+    weak = DatabaseServer.objects.create(name=f"weak-{tenant.id}", admin_url=url, owner_password=main.owner_password)
+    Tenant.objects.filter(pk=tenant.pk).update(server=weak)
+    try:
+        health = health_of(tenant)
+    finally:
+        Tenant.objects.filter(pk=tenant.pk).update(server=main)
+        weak.delete()
+    assert health.reachable and "permission denied to create database" in (health.problem or "")
 
 
 def test_status_stores_and_shows_the_last_check(tenant: Tenant) -> None:
