@@ -86,6 +86,15 @@ class TenantNotActive(TenantError):
     code = "tenant_not_active"
 
     def __init__(self, tenant_id: str, status: str) -> None:
+        # As `TenantStatus` labels them, which is above this module.
+        labels = {
+            "provisioning": _("provisioning"),
+            "active": _("active"),
+            "suspended": _("suspended"),
+            "restoring": _("restoring"),
+            "deleting": _("deleting"),
+            "deleted": _("deleted"),
+        }
         hints = {
             "suspended": _("`seo-gen tenant resume --tenant-id %(id)s` makes it active again.") % {"id": tenant_id},
             "deleting": _("`seo-gen tenant recover` continues its deletion."),
@@ -97,7 +106,7 @@ class TenantNotActive(TenantError):
             "deleted": _("“Erasures” has the certificate."),
         }
         super().__init__(
-            _("The status of tenant %(id)s is %(status)s.") % {"id": tenant_id, "status": status},
+            _("The status of tenant %(id)s is %(status)s.") % {"id": tenant_id, "status": labels.get(status, status)},
             hint=hints.get(status, ""),
             page_hint=page_hints.get(status, ""),
         )

@@ -160,7 +160,7 @@ def _require_readable(tenant: Tenant) -> DatabaseServer:
     if tenant.status not in READABLE:
         raise SeoGenError(
             _("The audit log of tenant %(id)s was not verified, because the tenant's status is %(status)s.")
-            % {"id": tenant.id, "status": tenant.status},
+            % {"id": tenant.id, "status": tenant.get_status_display()},
             code="audit_log_not_readable",
         )
     return tenant.require_server()

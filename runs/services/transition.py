@@ -93,7 +93,9 @@ def lock_run(alias: str, run_id: UUID | str, transition: Transition) -> Run:
     run = Run.objects.using(alias).select_for_update().get(pk=known.pk)
     if not transition.allows(run.status, run.pause_cause):
         raise RunStateConflict(
-            transition.refusal % {"id": run.pk, "status": run.status}, status=run.status, hint=_possible(run)
+            transition.refusal % {"id": run.pk, "status": run.get_status_display()},
+            status=run.status,
+            hint=_possible(run),
         )
     return run
 

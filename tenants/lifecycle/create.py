@@ -144,7 +144,7 @@ def _unfinished(tenant_id: str, name: str) -> tuple[Tenant, TenantOperation] | N
             code="tenant_id_erased",
         )
     raise TenantExists(
-        _("Tenant %(id)s already exists (%(status)s).") % {"id": tenant_id, "status": tenant.status},
+        _("Tenant %(id)s already exists (%(status)s).") % {"id": tenant_id, "status": tenant.get_status_display()},
         hint=_("Choose another id with --id."),
     )
 

@@ -190,7 +190,7 @@ def _require_free(tenant_id: str, manifest: Manifest, keeps: bool) -> None:
         )
     if present is not None:
         raise TenantExists(
-            _("Tenant %(id)s already exists (%(status)s).") % {"id": tenant_id, "status": present.status},
+            _("Tenant %(id)s already exists (%(status)s).") % {"id": tenant_id, "status": present.get_status_display()},
             hint=_("Choose another id with --id."),
         )
     if keeps and tenants.filter(identity=manifest.identity).exists():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
+from django.utils import translation
 
 from tenants.errors import TenantNotActive
 from tenants.models import Tenant, TenantStatus
@@ -58,6 +59,9 @@ def test_browsers_find_the_icon() -> None:
 
 def test_hints_name_buttons_on_pages_and_commands_elsewhere(browser: Client, filled: Filled) -> None:
     assert "`seo-gen tenant resume" in str(TenantNotActive(filled.tenant.pk, "suspended"))
+    with translation.override("ja"):
+        for status in TenantStatus:
+            assert f"「{status.label}」" in str(TenantNotActive(filled.tenant.pk, status))
     Tenant.objects.filter(pk=filled.tenant.pk).update(status=TenantStatus.SUSPENDED)
     page = browser.get(filled.site).content.decode()
     assert "“Resume” on its page makes it active again." in page and "seo-gen tenant" not in page
