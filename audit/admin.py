@@ -77,7 +77,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     search_fields: ClassVar[tuple[str, ...]] = (
         *("user_id", "details__name", "details__model", "=resource_id", "=resource_type", "=operation_id", "=action"),
     )
-    search_help_text = _("Part of the name of a person or of an object; exact id, resource, operation or action")
+    search_help_text = _("Part of a person's or an object's name, or the exact id of an object or an operation")
     fields: ClassVar[tuple[str, ...]] = (
         *("time", "user_id", "whole_action", "all_sentences", "link", "shown_type", "resource_id"),
         *("shown_details", "operation_id", "sequence", "previous_hash", "entry_hash"),
@@ -126,7 +126,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     def person(self, entry: AuditEntry) -> str:
         return entry.user_id.removeprefix("staff:")
 
-    @admin.display(description=_("event"), ordering="action")
+    @admin.display(description=_("action"), ordering="action")
     def shown_action(self, entry: AuditEntry) -> str:
         return title_of(entry.action)
 
@@ -151,7 +151,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     def shown_type(self, entry: AuditEntry) -> SafeString:
         return _named(kind_of(entry.resource_type), entry.resource_type)
 
-    @admin.display(description=_("event"))
+    @admin.display(description=_("action"))
     def whole_action(self, entry: AuditEntry) -> SafeString:
         return _named(title_of(entry.action), entry.action)
 

@@ -8,12 +8,20 @@ from typing import Protocol
 
 from django.utils.module_loading import import_string
 
+from llm.types import ResolvedModel
 from prompts.types import PastRun, PromptVariable, VersionUsage
 
 
 class PastRuns(Protocol):
     def usage(self, *, alias: str, prompt_ids: Collection[int]) -> Mapping[int, VersionUsage]:
         """Return {version id: usage}; versions with which no step has begun are left out."""
+
+    def model(self, *, alias: str, step: str, provider_id: str | None, model_class: str | None) -> ResolvedModel | None:
+        """Return the model that new runs of the tenant use for the step, with the tenant's output limit.
+
+        The provider or the class, if given, takes precedence, as a run's own choice does. Returns None if the step is
+        not in the pipeline. Raises `LLMError`.
+        """
 
     def newest(self, *, alias: str) -> list[PastRun]:
         """Return the newest runs, to choose inputs from."""

@@ -21,7 +21,7 @@ from llm.clients.registry import client_for
 from llm.context import estimated_tokens, require_fits
 from llm.errors import LLMError
 from llm.prices.cost import cost_limit, cost_of
-from llm.selectors import pipeline, resolve_model
+from llm.selectors import resolve_model
 from llm.types import LLMReply, LLMRequest, ResolvedModel, TokenUsage
 from prompts.app_hooks import past_runs
 from prompts.errors import InvalidPrompt
@@ -66,11 +66,11 @@ def prompt_preview(
     """Render a version, the active one if `version` is None, without a call.
 
     The values are those of the run `run_id`, if one is given, and `inputs`, which take precedence. The model is the one
-    that new runs use for the step, unless a provider or a class is named. Showing a run's texts is audited.
-    Raises `TenantError`, `PromptError`, `LLMError`, or what `PastRuns.values` raises.
+    that the tenant's new runs use for the step, unless a provider or a class is named. Showing a run's texts is
+    audited. Raises `TenantError`, `PromptError`, `LLMError`, or what `PastRuns.values` raises.
     """
-    model = _model(step, provider_id, model_class)
     with tenant_context(tenant_id) as alias:
+        model = _model(alias, step, provider_id, model_class)
         trial = _trial(alias, prompt_get(alias=alias, step=step, version=version), run_id, inputs or {}, model)
         if run_id is not None:
             with transaction.atomic(using=alias):
@@ -94,9 +94,9 @@ def prompt_test(
     `on_trial` is called before the call begins, and may stop it by raising. No transaction and no connection is held
     during the call. Raises what `prompt_preview` raises.
     """
-    model = _model(step, provider_id, model_class)
-    client = client_for(model.access)
     with tenant_context(tenant_id) as alias:
+        model = _model(alias, step, provider_id, model_class)
+        client = client_for(model.access)
         trial = _trial(alias, prompt_get(alias=alias, step=step, version=version), run_id, inputs or {}, model)
         require_fits(model, trial.text)
         on_trial(trial)
@@ -120,18 +120,18 @@ def prompt_test(
     return TestedPrompt(trial, reply, cost)
 
 
-def _model(step: str, provider_id: str | None, model_class: str | None) -> ResolvedModel:
-    """Return the model to call: the step's, unless the provider or the class is given."""
-    routed = next((one for one in pipeline() if one.step == step), None)
-    provider_id = provider_id or (routed.provider_id if routed else None)
-    model_class = model_class or (routed.model_class if routed else "standard")
+def _model(alias: str, step: str, provider_id: str | None, model_class: str | None) -> ResolvedModel:
+    """Return the model to call: the tenant's for the step, unless the provider or the class is given."""
+    model = past_runs().model(alias=alias, step=step, provider_id=provider_id, model_class=model_class)
+    if model is not None:
+        return model
     if provider_id is None:
         raise InvalidPrompt(
             _("Step %(step)s is not in the pipeline, so it has no model.") % {"step": step},
             hint=_("Name a provider with --provider."),
             code="prompt_without_model",
         )
-    return resolve_model(provider_id, model_class)
+    return resolve_model(provider_id, model_class or "standard")
 
 
 def _trial(alias: str, prompt: Prompt, run_id: str | None, inputs: Mapping[str, object], model: ResolvedModel) -> Trial:

@@ -22,8 +22,8 @@ def because(outcome: str, reason: str) -> str:
 def recover_on_page() -> str:
     """Return a hint on how to recover an operation in the admin; only operations that staff requested have a button."""
     return _(
-        "“Recover” on the operation's page under “Operations” finishes or undoes it; `seo-gen tenant recover` does so"
-        " for any operation."
+        "If it was requested in the admin, “Recover” on its page under “Operations” finishes or undoes it; otherwise,"
+        " an operator must run `seo-gen tenant recover`."
     )
 
 
@@ -213,8 +213,8 @@ class FleetBusy(TenantError):
     def __init__(self) -> None:
         super().__init__(
             _(
-                "Another process is migrating tenants or copying prompts, or is creating, importing, restoring or"
-                " deleting a tenant."
+                "Another process is migrating tenants or copying prompts, or is checking, creating, importing,"
+                " restoring or deleting a tenant."
             ),
             hint=_("Wait for it to finish, then try again."),
         )

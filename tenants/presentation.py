@@ -1,5 +1,6 @@
 """Present tenants in commands: JSON documents and progress."""
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,6 +51,9 @@ def backup_document(backup: Backup) -> dict[str, Any]:
 def aware_time(text: str) -> datetime:
     """Parse an ISO 8601 time; raise `TenantError` if it is invalid, or ambiguous because it has no UTC offset."""
     try:
+        # Python would read "2026-01-31+09:00", an offset without a time of day, as nine o'clock.
+        if not re.match(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d", text):
+            raise ValueError("there is no time of day")
         moment = datetime.fromisoformat(text)
     except ValueError as error:
         raise TenantError(

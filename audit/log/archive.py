@@ -12,7 +12,6 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.postgresql.psycopg_any import sql
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 
 from audit.control.models import ArchivedAuditLog, AuditArchive
 from audit.errors import ArchiveDiffers
@@ -109,10 +108,8 @@ def archive_problem(archive: AuditArchive) -> str:
             }
         if found.entries == archive.entries:
             return _("The archived audit log of %(tenant)s was changed.") % {"tenant": archive.tenant_id}
-        return ngettext(
-            "The archived audit log of %(tenant)s was changed: it has %(found)d entry; %(kept)d was archived.",
-            "The archived audit log of %(tenant)s was changed: it has %(found)d entries; %(kept)d were archived.",
-            archive.entries,
+        return _(
+            "The archived audit log of %(tenant)s was changed. Entries archived: %(kept)d; entries now: %(found)d."
         ) % {
             "tenant": archive.tenant_id,
             "found": found.entries,

@@ -28,7 +28,7 @@ ROUTE = frozenset({"provider", "model_class", "key_at_workers"})
 
 
 def _missing_key_hint() -> str:
-    return _("Set it for this server, or mark on the step's page that only workers have it.")
+    return _("Set it for the web server, or tick “only workers have the key” on the step's page.")
 
 
 class StepLLMDefaultForm(forms.ModelForm):  # type: ignore[type-arg]

@@ -11,7 +11,7 @@ from llm.types import ModelPrices
 
 @dataclass(frozen=True)
 class PriceChange:
-    """Prices of a model from a day on, if they differ from those that the history has for that day."""
+    """A difference between a model's prices in the history and new ones, from a day on."""
 
     provider_id: str
     model_name: str

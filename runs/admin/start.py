@@ -33,7 +33,8 @@ from tenants.routing.context import current_alias, current_tenant
 # The prefix of declared inputs, so that no prompt's variable has the name of another field.
 INPUT = "input-"
 # What the form asks for in addition to the declared inputs, or sets itself.
-OWN = (*COMMON, "series_id")
+SERIES = "series_id"
+OWN = (*COMMON, SERIES)
 
 
 class ItemsField(forms.CharField):
@@ -124,6 +125,8 @@ class RunCreateForm(forms.Form):
         if not isinstance(advanced, dict):
             raise ValidationError(_('Enter a JSON object, such as {"steps": ["draft"]}.'))
         for name in (*OWN, *self.inputs):
+            if name == SERIES and name in advanced:
+                raise ValidationError(_("Remove %(name)s here: only a series of runs has it.") % {"name": name})
             if name in advanced:
                 raise ValidationError(_("Remove %(name)s here: the rest of the form sets it.") % {"name": name})
         return advanced
@@ -180,7 +183,10 @@ def start_run(form: RunCreateForm) -> tuple[Run, bool] | None:
 
 
 def _initial(config: dict[str, Any], inputs: list[DeclaredInput]) -> dict[str, Any]:
-    """Return a configuration as values of the form's fields. What has no field goes into the JSON."""
+    """Return a configuration as values of the form's fields.
+
+    What has no field goes into the JSON, except the series, which is left out.
+    """
     declared = {one.name for one in inputs}
     values = {INPUT + name: value for name, value in config.items() if name in declared}
     rest = {name: value for name, value in config.items() if name not in declared and name not in OWN}

@@ -100,7 +100,10 @@ def texts_page(admin: StaffAdmin, request: HttpRequest, run_id: object) -> HttpR
 
 
 def compare_page(admin: StaffAdmin, request: HttpRequest, run_id: object) -> HttpResponse:
-    """Show two of the run's texts side by side; by default, the last step's, with what `_one_before` finds."""
+    """Show two of the run's texts side by side.
+
+    By default, they are the newest text of the last step that has one, and the one before it.
+    """
     alias, run = current_alias(), _run_or_404(run_id)
     texts = {text.key: text for text in texts_of(alias=alias, run=run)}
     new = texts.get(request.GET.get("new", "")) or next(iter(texts.values()), None)

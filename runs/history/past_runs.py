@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
+from llm.types import ResolvedModel
 from prompts.types import PastRun, PromptVariable, VersionUsage
+from runs.config import ModelChoice
 from runs.history.usage import prompt_usage
 from runs.history.values import newest_runs, run_values
+from runs.services.plan import step_model
 
 
 class RunHistory:
@@ -14,6 +17,10 @@ class RunHistory:
 
     def usage(self, *, alias: str, prompt_ids: Collection[int]) -> Mapping[int, VersionUsage]:
         return prompt_usage(alias=alias, prompt_ids=prompt_ids)
+
+    def model(self, *, alias: str, step: str, provider_id: str | None, model_class: str | None) -> ResolvedModel | None:
+        choice = ModelChoice(provider=provider_id, model_class=model_class)
+        return step_model(alias=alias, step=step, choice=choice)
 
     def newest(self, *, alias: str) -> list[PastRun]:
         return newest_runs(alias=alias)

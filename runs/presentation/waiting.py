@@ -20,7 +20,7 @@ def waiting_text(wait: WaitDocument, *, now: str) -> str:
     phrases = {
         "paused": _("paused by %(by)s at %(since)s"),
         "hold": _("created on hold by %(by)s at %(since)s"),
-        "review": _("has been waiting for a review before step %(step)s since %(since)s"),
+        "review": _("waiting for a review before step %(step)s since %(since)s"),
         "budget": _("paused before step %(step)s at %(since)s: %(error)s"),
         "retry": _("retry at %(until)s (%(error)s)"),
         "worker": _("waiting for a worker; one was last seen %(ago)s ago") if seen_at else _("waiting for a worker"),

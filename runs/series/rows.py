@@ -114,6 +114,12 @@ def _records(text: str, declared: Mapping[str, DeclaredInput]) -> list[tuple[int
         _check_header(header, declared)
         return list(_csv_records(reader, header))
     except csv.Error as error:
+        if "unexpected end of data" in str(error):
+            # The reader has read the rest of the text as one cell, so it cannot say where that began.
+            raise InvalidRunList(
+                [_("The CSV is not valid: a quotation mark is opened but never closed.")],
+                hint=_("Check that each quotation mark is closed."),
+            ) from error
         raise InvalidRunList(
             [_("Line %(line)d is not valid CSV: %(reason)s.") % {"line": reader.line_num, "reason": error}],
             hint=_("Check that each quotation mark is closed."),

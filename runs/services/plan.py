@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from django.utils.translation import gettext as _
 
@@ -50,6 +51,20 @@ def plan_run(*, alias: str, config: RunConfig) -> list[PinnedStep]:
     ]
 
 
+def step_model(*, alias: str, step: str, choice: ModelChoice) -> ResolvedModel | None:
+    """Return the model that a new run with this choice would use for the step, with the tenant's output limit.
+
+    Returns None if the step is not in the pipeline. The provider's key is not checked. Raises `LLMError`.
+    """
+    routed = next((one for one in pipeline() if one.step == step), None)
+    if routed is None:
+        return None
+    override = StepOverride.objects.using(alias).filter(step=step).first()
+    model = _routed(routed, override, choice)
+    limit = _limit_of(model, override)
+    return model if limit is None else replace(model, max_output_tokens=limit)
+
+
 def _chosen_steps(config: RunConfig) -> list[PipelineStep]:
     steps = pipeline()
     names = [step.step for step in steps]
@@ -85,10 +100,21 @@ def _require_known(asked: Iterable[str], known: Sequence[str]) -> None:
 
 
 def model_of(step: PipelineStep, override: StepOverride | None, choice: ModelChoice | None) -> ResolvedModel:
-    """Return a step's model, after checking the provider's key, unless only the workers have it.
+    """Return a step's model, after checking the provider's key, unless only the workers have it. Raises `LLMError`."""
+    resolved = _routed(step, override, choice)
+    try:
+        require_key(resolved.provider_id)
+    except MissingKey:
+        if not (step.key_at_workers and resolved.provider_id == step.provider_id):
+            raise
+    return resolved
+
+
+def _routed(step: PipelineStep, override: StepOverride | None, choice: ModelChoice | None) -> ResolvedModel:
+    """Return a step's model. Raises `LLMError`.
 
     The run's choice has precedence over the tenant's override, and the override over the pipeline's default. The
-    override's model is ignored if the run chooses a provider or a class. Raises `LLMError`.
+    override's model is ignored if the run chooses a provider or a class.
     """
     override = override or StepOverride(step=step.step)
     provider = (choice and choice.provider) or override.llm_provider or step.provider_id
@@ -96,13 +122,7 @@ def model_of(step: PipelineStep, override: StepOverride | None, choice: ModelCho
     name = choice.model if choice else None
     if choice is None or not (choice.provider or choice.model_class):
         name = name or override.llm_model
-    resolved = resolve_named_model(provider, name) if name else resolve_model(provider, model_class)
-    try:
-        require_key(provider)
-    except MissingKey:
-        if not (step.key_at_workers and provider == step.provider_id):
-            raise
-    return resolved
+    return resolve_named_model(provider, name) if name else resolve_model(provider, model_class)
 
 
 def _limit_of(model: ResolvedModel, override: StepOverride | None) -> int | None:

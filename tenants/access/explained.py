@@ -14,7 +14,7 @@ LINES = (
     (_("See runs, articles, prompts, costs, backups and the audit log"), "runs.view_run"),
     (_("Start and control runs"), "runs.change_run"),
     (_("Edit, test and activate prompts; override steps"), "prompts.change_prompt"),
-    (_("Approve runs and send them back"), "runs.review_run"),
+    (_("Approve runs or send them back"), "runs.review_run"),
     (_("Suspend and resume tenants, set limits and budgets"), "tenants.change_tenant"),
     (_("Back up, restore, clone and export tenants"), "tenants.restore_tenant"),
     (_("Open another tenant for an hour, stating a reason"), "tenants.open_other_tenant"),

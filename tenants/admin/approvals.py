@@ -49,11 +49,11 @@ OPEN = (ApprovalStatus.REQUESTED, ApprovalStatus.APPROVED)
 
 
 class WaitingFilter(admin.SimpleListFilter):
-    title = gettext_lazy("waiting for")
+    title = gettext_lazy("next step")
     parameter_name = "waiting"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [("me", _("my decision")), ("start", _("me to start it"))]
+        return [("me", _("my decision")), ("start", _("my start"))]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Approval]) -> QuerySet[Approval]:
         alive = queryset.filter(expires_at__gt=timezone.now())

@@ -28,7 +28,7 @@ from tenants.requests.request import REASON_MAX_LENGTH, clean_reason
 class TenantCreateForm(forms.Form):
     name = forms.CharField(label=gettext_lazy("Name"), max_length=NAME_MAX_LENGTH, widget=UnfoldAdminTextInputWidget)
     tenant_id = forms.CharField(
-        label=gettext_lazy("Id"),
+        label=gettext_lazy("ID"),
         max_length=ID_MAX_LENGTH,
         required=False,
         widget=UnfoldAdminTextInputWidget,

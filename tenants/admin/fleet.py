@@ -150,13 +150,13 @@ class BatchTenantInline(ReadOnlyInline):
     per_page = INLINE_PAGE
     fields = ("tenant_id", "server", "before", "applied", "prepared_ms", "locked_ms")
     readonly_fields = fields
-    verbose_name_plural = gettext_lazy("tenants with migrations to apply")
+    verbose_name_plural = gettext_lazy("tenants to change")
 
     @admin.display(description=gettext_lazy("from version"))
     def before(self, row: BatchTenant) -> str:
         return short(row.from_version)
 
-    @admin.display(description=gettext_lazy("migrations"))
+    @admin.display(description=gettext_lazy("changes"))
     def applied(self, row: BatchTenant) -> str:
         return ", ".join([*row.migrations, *map(_copied, row.changes or [])])
 

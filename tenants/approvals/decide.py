@@ -103,7 +103,7 @@ def _decide(approval_id: UUID, user: User | AnonymousUser, digest: str, status: 
     if status == ApprovalStatus.APPROVED and depends_on_requester(user, approval):
         raise errors.dependent(approval_id, user.get_username())
     if digest != approval.digest or digest != digest_of(approval.kind, approval.tenant_id, approval.arguments):
-        raise errors.changed(approval_id)
+        raise errors.not_as_seen(approval_id)
     with transaction.atomic(using=CONTROL):
         decided = (
             Approval.objects.using(CONTROL)
@@ -172,9 +172,13 @@ def _entry(using: str, approval: Approval, action: str, details: dict[str, objec
 
 def _text(text: str, *, required: bool = False) -> str:
     cleaned = " ".join(text.split())
-    if (required and not cleaned) or len(cleaned) > MAX_TEXT or has_control_characters(cleaned):
-        raise errors.ApprovalRefused(
-            _("Enter at most 500 characters, without control characters; a reason cannot be empty."),
-            code="approval_reason_invalid",
-        )
+    problem = ""
+    if required and not cleaned:
+        problem = _("The reason is empty.")
+    elif len(cleaned) > MAX_TEXT:
+        problem = _("The text is too long: enter at most %(limit)d characters.") % {"limit": MAX_TEXT}
+    elif has_control_characters(cleaned):
+        problem = _("The text cannot contain control characters.")
+    if problem:
+        raise errors.ApprovalRefused(problem, code="approval_reason_invalid")
     return cleaned

@@ -22,8 +22,16 @@ def of_something_else(approval_id: object) -> ApprovalRefused:
 
 def changed(approval_id: object) -> ApprovalRefused:
     return ApprovalRefused(
-        _("Approval %(id)s is for other arguments than those of this operation.") % {"id": approval_id},
+        _("Approval %(id)s was requested for different arguments.") % {"id": approval_id},
         hint=_("Request a new approval for exactly these arguments."),
+        code="approval_changed",
+    )
+
+
+def not_as_seen(approval_id: object) -> ApprovalRefused:
+    return ApprovalRefused(
+        _("Approval %(id)s is no longer the one that the page showed.") % {"id": approval_id},
+        hint=_("Reload the page, and check it again."),
         code="approval_changed",
     )
 

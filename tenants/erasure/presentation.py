@@ -132,7 +132,7 @@ def _erased(erased: Certificate) -> Iterator[Fact]:
     if not erased["backups"]:
         yield Fact(_("Backup"), _("none"))
     for one in erased.get("files", []):
-        yield Fact(_("File that was read"), one["file"], _file_notes(one))
+        yield Fact(_("File supplied by an operator"), one["file"], _file_notes(one))
     messages = erased["messages"]
     yield Fact(_("Queued messages"), _("unknown: the broker cannot list them") if messages is None else str(messages))
     yield Fact(_("Cache keys"), str(erased["cache_keys"]))
@@ -145,7 +145,7 @@ def _remains(remains: Certificate) -> Iterator[Fact]:
         yield Fact(_("Backup"), one["file"], (*_backup_notes(one), _translated(remains["backups"]["why"])))
     files = remains.get("files") or {"files": [], "why": ""}
     for one in files["files"]:
-        yield Fact(_("File that was read"), one["file"], (*_file_notes(one), _translated(files["why"])))
+        yield Fact(_("File supplied by an operator"), one["file"], (*_file_notes(one), _translated(files["why"])))
     streamed = remains.get("streamed") or {"files": [], "why": ""}
     for one in streamed["files"]:
         yield Fact(_("Standard output"), one["file"], (*_streamed_notes(one), _translated(streamed["why"])))
@@ -153,7 +153,7 @@ def _remains(remains: Certificate) -> Iterator[Fact]:
     if copies:
         yield Fact(_("Clones"), ", ".join(copies["tenants"]), (_translated(copies["why"]),))
     tombstone = remains["tombstone"]
-    yield Fact(_("Id"), tombstone["tenant_id"], (_translated(tombstone["why"]),))
+    yield Fact(_("ID"), tombstone["tenant_id"], (_translated(tombstone["why"]),))
     yield Fact(_("Control database"), _("old versions of rows"), (_translated(remains["superseded"]["why"]),))
 
 

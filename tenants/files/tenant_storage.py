@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import IO, Any
 
@@ -36,6 +37,16 @@ from tenants.files.locations import (
     reason_of_place,
 )
 from tenants.files.streams import copy_stream
+
+# With these, a server that is overloaded or broken refuses for now only.
+PASSING = frozenset(
+    {
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        HTTPStatus.BAD_GATEWAY,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        HTTPStatus.GATEWAY_TIMEOUT,
+    }
+)
 
 ALIAS = "artifacts"
 ROOT = "storage"
@@ -116,7 +127,7 @@ def versions_of(tenant_id: str) -> Iterator[StoredVersion]:
 def refusal_of(tenant_id: str) -> str:
     """Return why the storage refuses to list the tenant's files and unfinished uploads; "" if it does not refuse.
 
-    If the storage is unreachable, "" is returned too: it may be reachable later, whereas a refusal would remain.
+    If the storage is unreachable or overloaded, "" is returned too: that may pass, whereas a refusal would remain.
     """
     backend = storages[ALIAS]
     if isinstance(backend, FileSystemStorage):
@@ -126,7 +137,7 @@ def refusal_of(tenant_id: str) -> str:
         for listing in (s3_deletion.versions, s3_deletion.uploads):
             next(iter(listing(client, bucket, prefix_of(tenant_id))), None)
     except ClientError as error:
-        return reason_of_place(error)
+        return "" if s3_deletion.status_of(error) in PASSING else reason_of_place(error)
     except BotoCoreError:
         pass
     return ""

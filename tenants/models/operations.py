@@ -18,7 +18,7 @@ class OperationStatus(models.TextChoices):
 
 
 class TenantOperation(models.Model):
-    """A multi-step operation on a tenant: recorded before it starts, so that `recover` can finish it."""
+    """A multi-step operation on a tenant: recorded before it starts, so that `recover` can finish or undo it."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, db_default=RandomUUID(), editable=False)
     # Not a foreign key: the record outlives a tenant whose creation never finished.

@@ -96,7 +96,13 @@ def _prune_superseded() -> list[PrunedItem]:
         return []
     return [
         PrunedItem(
-            "", "superseded rows", "", _("The control database's tables were in use; the next prune will try again.")
+            "",
+            "superseded rows",
+            "",
+            _(
+                "The control database's tables could not be rewritten: they were in use, or the database role lacks the"
+                " privilege. The next prune will try again."
+            ),
         )
     ]
 

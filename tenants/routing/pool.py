@@ -32,7 +32,7 @@ EVICTION_WAIT_S = 0.1
 
 
 def use_tenant(tenant: Tenant) -> None:
-    """Point the tenant's alias at the database that its row names now, and drop its other warm connections."""
+    """If the tenant's row has changed, point its alias at the database that it names, and close idle connections."""
     generation = f"{tenant.connection_version}:{hash((tenant.database_url, tenant.identity))}"
     if generation_of(tenant.alias) == generation:
         return

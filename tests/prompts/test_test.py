@@ -16,8 +16,8 @@ from llm.models import LLMModel
 from llm.selectors import resolve_model
 from prompts.models import Prompt
 from prompts.services import prompt_create
-from prompts.test import prompt_test
-from runs.models import Artifact, Call, Run, Step
+from prompts.test import prompt_preview, prompt_test
+from runs.models import Artifact, Call, Run, Step, StepOverride
 from tenants.models import Tenant
 from tenants.routing.context import tenant_context
 from tests.runs.conftest import broker_queue, fake_llm, make_run
@@ -106,6 +106,21 @@ def test_a_call_that_is_too_expensive_is_not_made(tenant: Tenant, draft: Prompt,
 def test_a_highest_cost_that_is_not_a_number_is_refused(tenant: Tenant, draft: Prompt) -> None:
     with pytest.raises(CommandError, match="not an amount in USD"):
         try_it(tenant, "--input", "keyword=tea", "--max-cost", "nan")
+
+
+def test_the_model_and_the_limit_are_those_of_the_tenants_runs(tenant: Tenant, draft: Prompt) -> None:
+    own = LLMModel.objects.create(provider_id=PROVIDER, model_name="own", model_class="premium", max_output_tokens=900)
+    with tenant_context(tenant) as alias:
+        StepOverride.objects.using(alias).create(step="draft", llm_provider=PROVIDER, llm_model="own", output_limit=500)
+    try:
+        trial = prompt_preview(tenant_id=tenant.id, step="draft", version=2, inputs={"keyword": "tea"})
+        chosen = prompt_preview(
+            tenant_id=tenant.id, step="draft", version=2, inputs={"keyword": "tea"}, model_class="standard"
+        )
+    finally:
+        own.delete()
+    assert (trial.model.model_name, trial.model.max_output_tokens) == ("own", 500)
+    assert chosen.model.model_name == resolve_model(PROVIDER, "standard").model_name
 
 
 def test_the_values_of_a_past_run_are_its_inputs_and_outputs(

@@ -85,6 +85,10 @@ def lists_nothing(request: Request) -> Refusal | None:
     return None
 
 
+def is_overloaded(request: Request) -> Refusal | None:
+    return Refusal(503, "SlowDown", "Please reduce your request rate.")
+
+
 @dataclass
 class OddS3:
     server: S3Server

@@ -162,7 +162,7 @@ def schema_section(totals: list[dict[str, Any]]) -> Section:
     ]
     behind = sum(one["count"] for one in totals if code.state_of(one["schema_version"]) == SchemaState.BEHIND)
     if behind:
-        text = ngettext("%(count)d tenant is behind this code", "%(count)d tenants are behind this code", behind)
+        text = ngettext("%(count)d tenant is behind this release", "%(count)d tenants are behind this release", behind)
         rows.insert(0, Row(text % {"count": behind}, f"{page}?state=behind", _("behind"), "warning"))
     counted = [(row, len(rows)) for row in rows[:ROWS_MAX]]
     return _section("schema", _("Schemas"), _("Every schema matches its migrations."), counted, page)

@@ -24,7 +24,7 @@ CASES: dict[WaitReason, tuple[dict[str, object], str]] = {
     ),
     "review": (
         {"step": "draft", "since": "2026-11-24T03:00:00+00:00"},
-        "has been waiting for a review before step draft since 2026-11-24 12:00:00 JST",
+        "waiting for a review before step draft since 2026-11-24 12:00:00 JST",
     ),
     "budget": (
         {"step": "draft", "since": "2026-11-24T03:00:00+00:00", "error": "Reached. Raise it."},

@@ -80,7 +80,7 @@ def test_all_wrong_lines_are_named() -> None:
         ("keyword,brand\ntea,x", "Line 1: there is no input 'brand'."),
         ("keyword,keyword\ntea,x", "Line 1 names the column keyword twice."),
         ("keyword,audience\ntea,x,more", "Line 2 has 3 cells, but the first line names 2 columns."),
-        ('keyword\n"tea', "Line 2 is not valid CSV: unexpected end of data."),
+        ('keyword\n"tea', "The CSV is not valid: a quotation mark is opened but never closed."),
         ("tea\x00", "Line 1: "),
         ("tea\u202ecoffee", "Line 1: "),
         ("\n".join(["tea"] * (MAX_ROWS + 1)), "The list has 201 runs, but at most 200 can be started at once"),

@@ -1,4 +1,4 @@
-"""Run axe-core in the browser: it finds what keeps people with a screen reader or weak eyesight from using a page."""
+"""Run axe-core in the browser: it finds what people with low vision or a screen reader cannot use on a page."""
 
 from __future__ import annotations
 

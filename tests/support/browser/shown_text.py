@@ -15,7 +15,7 @@ ICONS = "material-symbols-outlined"
 
 @dataclass
 class Shown:
-    """The texts of a page, each without line breaks and outer blanks."""
+    """The texts of a page, each on one line and without surrounding whitespace."""
 
     plain: list[str] = field(default_factory=list)
     code: list[str] = field(default_factory=list)

@@ -27,6 +27,7 @@ from tests.support.odd_s3 import (
     Oddity,
     OddS3,
     deletes_one_at_a_time,
+    is_overloaded,
     knows_no_conditions,
     knows_no_uploads,
     knows_no_versions,
@@ -136,6 +137,12 @@ def test_storage_that_refuses_listing_is_reported_before_closing_the_tenant(tena
     tenant.refresh_from_db()
     assert tenant.status == "active"
     assert not Erasure.objects.filter(tenant_id=tenant.id).exists()
+
+
+def test_a_storage_that_is_overloaded_does_not_count_as_refusing(odd: Odd) -> None:
+    with odd(is_overloaded) as server:
+        assert tenant_storage.refusal_of("anyone") == ""
+    assert server.refused
 
 
 def test_refused_checksum_is_reported_with_the_servers_message(

@@ -105,7 +105,7 @@ def test_every_text_column_is_filled_or_said_to_be_the_products_own() -> None:
 
 
 class _Acting(HTMLParser):
-    """Collects what an entered text would do in a browser."""
+    """Collects the places where planted text has become markup or would run as code."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""On both sites, the search finds only what a person may see; the switcher of tenants keeps the page."""
+"""On both sites, the search finds only what a person may see. The tenant switcher keeps the page if it can."""
 
 from __future__ import annotations
 
