@@ -305,7 +305,7 @@ class Artifact(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.file_path
+        return self.file_path.rpartition("/")[2]
 
 
 class StepCost(models.Model):

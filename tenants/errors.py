@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from django.utils.translation import gettext as _
 
-from config.base.errors import SeoGenError
+from config.base.errors import SeoGenError, joined
 
 
 def bare(reason: str) -> str:
@@ -16,7 +16,7 @@ def bare(reason: str) -> str:
 
 def because(outcome: str, reason: str) -> str:
     """Return two sentences: what failed, and why. Adds a full stop if another program's message lacks one."""
-    return f"{outcome} {reason if reason.endswith(('.', '。')) else reason + '.'}"
+    return joined(outcome, reason if reason.endswith((".", "。")) else f"{reason}.")
 
 
 def recover_on_page() -> str:

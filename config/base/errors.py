@@ -19,6 +19,14 @@ def shown_on_page() -> Iterator[None]:
         _on_page.reset(token)
 
 
+def joined(*sentences: str) -> str:
+    """Return the sentences that are not empty as one text; no space follows a Japanese full stop."""
+    text = ""
+    for sentence in filter(None, sentences):
+        text += sentence if not text or text.endswith("。") else f" {sentence}"
+    return text
+
+
 class SeoGenError(Exception):
     """An error that an operator or staff member can act on.
 
@@ -39,4 +47,4 @@ class SeoGenError(Exception):
             self.code = code
 
     def __str__(self) -> str:
-        return f"{self.message} {self.hint}".rstrip()
+        return joined(self.message, self.hint)

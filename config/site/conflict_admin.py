@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import messages
 from django.contrib.admin.utils import flatten_fieldsets, quote, unquote
-from django.core.exceptions import FieldDoesNotExist
+from django.core.exceptions import NON_FIELD_ERRORS, FieldDoesNotExist
 from django.db import router, transaction
 from django.db.models import Model
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 from config.site.conflicts import (
@@ -104,7 +105,11 @@ class ConflictAdmin(UnfoldModelAdmin):
             context["seen"] = (SEEN, text_of(self._digests(request, row)))
             conflict = getattr(request, CONFLICT, None)
             if conflict is not None:
-                context["conflict"] = differences(context["adminform"].form, row, conflict)
+                form = context["adminform"].form
+                context["conflict"] = differences(form, row, conflict)
+                if set(form.errors) <= {NON_FIELD_ERRORS}:
+                    # No field has an error that could be corrected.
+                    context["errors"] = None
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     def render_delete_form(self, request: HttpRequest, context: dict[str, Any]) -> HttpResponse:
@@ -112,6 +117,10 @@ class ConflictAdmin(UnfoldModelAdmin):
         page = f"admin:{self.opts.app_label}_{self.opts.model_name}_change"
         context["back_url"] = reverse(page, args=[quote(row.pk)])
         context["seen"] = (SEEN, text_of(self._digests(request, row)))
+        if context["perms_lacking"]:
+            # Rows that have no page for deleting them: whoever may delete this object lacks no permission for them.
+            context["protected"] = [*context["protected"], *sorted(map(capfirst, context["perms_lacking"]))]
+            context["perms_lacking"] = []
         context["values"] = [
             (row._meta.get_field(name).verbose_name, stored_in_words(row, name))
             for name in self._watched(request, row)

@@ -66,7 +66,8 @@ class PromptAdmin(StaffAdmin):
     )
     list_display_links = ("step", "version")
     list_filter = ("step", "is_active")
-    search_fields = ("content", "note")
+    search_fields = ("step", "content", "note")
+    search_help_text = gettext_lazy("Step, or part of the template or the note")
     actions = None
     actions_list = ("copy_all_to_tenants",)
     actions_detail = ("activate", "roll_back", "compare", "try_out", "copy", "copy_to_tenants")

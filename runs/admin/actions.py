@@ -20,7 +20,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from unfold.enums import ActionVariant
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
-from config.base.errors import SeoGenError
+from config.base.errors import SeoGenError, joined
 from config.site.admin_base import ReadOnlyAdmin, action, finished, form_page, is_action
 from runs.admin.cells import input_of
 from runs.config import MAX_BUDGET_USD, is_budget
@@ -349,18 +349,30 @@ class RunActions(ReadOnlyAdmin):
     def cancel_selected(self, request: HttpRequest, queryset: QuerySet[Run]) -> HttpResponse | None:
         """Ask for a confirmation, then cancel the selected runs."""
         if "confirmed" not in request.POST:
-            count = queryset.count()
+            able = queryset.filter(status__in=CANCEL.statuses)
+            count, ended = able.count(), queryset.count() - able.count()
+            if not count:
+                messages.error(request, _("The selected runs have already ended."))
+                return None
+            explanation = _(
+                "The runs are marked as failed. Calls in progress are abandoned; their cost is still recorded."
+            )
+            if ended:
+                stay = ngettext(
+                    "%(n)d selected run has already ended and stays as it is.",
+                    "%(n)d selected runs have already ended and stay as they are.",
+                    ended,
+                ) % {"n": ended}
+                explanation = joined(explanation, stay)
             return form_page(
                 self,
                 request,
                 CancelSelectedForm(request.POST.getlist(ACTION_CHECKBOX_NAME), request.POST.get("select_across", "0")),
                 title=ngettext("Cancel %(n)d run?", "Cancel %(n)d runs?", count) % {"n": count},
                 submit=_("Cancel runs"),
-                explanation=_(
-                    "The runs are marked as failed. Calls in progress are abandoned; their cost is still recorded."
-                ),
+                explanation=explanation,
                 back_url=request.get_full_path(),
-                rows=[_in_words(run) for run in queryset.order_by("created_at", "pk")[:SHOWN_RUNS]],
+                rows=[_in_words(run) for run in able.order_by("created_at", "pk")[:SHOWN_RUNS]],
                 more_rows=max(0, count - SHOWN_RUNS),
             )
         report = self._change_selected(request, queryset, run_cancel)

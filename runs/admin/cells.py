@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from decimal import Decimal
 from pathlib import PurePosixPath
 
@@ -14,6 +15,7 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 
 from config.base.output import dollars
+from config.base.times import lasting
 from config.site.admin_base import (
     as_badge,
     as_link,
@@ -38,6 +40,12 @@ STEP_COLORS = {
     StepStatus.COMPLETED: "success",
     StepStatus.FAILED: "danger",
 }
+
+
+def elapsed(run: Run, now: datetime) -> str:
+    """Return the time from the run's creation to its end or, if it is not over, to `now`."""
+    is_over = run.status in (RunStatus.COMPLETED, RunStatus.FAILED)
+    return lasting(((run.updated_at if is_over else now) - run.created_at).total_seconds())
 
 
 def count(number: int | None) -> str | None:

@@ -11,11 +11,11 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from config.base.times import lasting
 from runs.admin.cells import (
     RUN_COLORS,
     cost_of,
     count,
+    elapsed,
     file_name_of,
     input_of,
     money,
@@ -34,6 +34,7 @@ from tenants.routing.site_urls import control_url
 
 # Seconds between two polls. A paused run waits for a person, so it is polled less often.
 WORKING_S, PAUSED_S = 3, 10
+OVER = (RunStatus.COMPLETED, RunStatus.FAILED)
 
 
 def live_response(request: HttpRequest, run_id: object, actions: Sequence[Any]) -> HttpResponse:
@@ -59,7 +60,6 @@ def live_context(run_id: object, actions: Sequence[Any]) -> dict[str, Any] | Non
     wait = wait_of(tenant_id=current_tenant().id, run=run, steps=steps, now=now)
     cost = cost_of(run)
     files = list(Artifact.objects.using(alias).filter(run=run).order_by("id"))
-    is_over = run.status in (RunStatus.COMPLETED, RunStatus.FAILED)
     return {
         "run": run,
         "keyword": input_of(run, "keyword") or str(run.pk),
@@ -72,7 +72,7 @@ def live_context(run_id: object, actions: Sequence[Any]) -> dict[str, Any] | Non
         "advice": _advice(run),
         "progress": (sum(step.status == StepStatus.COMPLETED for step in steps), len(steps)),
         "started": moment(run.created_at),
-        "elapsed": lasting(((run.updated_at if is_over else now) - run.created_at).total_seconds()),
+        "elapsed": elapsed(run, now),
         "cost": money(cost.total_llm_cost, cost.unpriced_steps, cost.unknown_calls) if cost else None,
         "tokens_in": count(cost.total_input_tokens) if cost else None,
         "tokens_out": count(cost.total_output_tokens) if cost else None,
@@ -82,7 +82,7 @@ def live_context(run_id: object, actions: Sequence[Any]) -> dict[str, Any] | Non
         "article": next((one for one in reversed(files) if _is_article(one)), None),
         "files": [(one, file_name_of(one), replaced_version(one), size_of(one)) for one in files],
         "actions": actions,
-        "poll_s": None if is_over else WORKING_S if run.status in WORKING else PAUSED_S,
+        "poll_s": None if run.status in OVER else WORKING_S if run.status in WORKING else PAUSED_S,
         "live_url": reverse("admin:runs_run_live", args=[run.pk]),
         "budget_url": _budget_url(run),
     }

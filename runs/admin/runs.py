@@ -26,6 +26,7 @@ from runs.admin.actions import FROM, REVIEW, RunActions
 from runs.admin.cells import (
     RUN_COLORS,
     cost_of,
+    elapsed,
     input_of,
     marked,
     money,
@@ -41,8 +42,7 @@ from runs.admin.series import FILTER, series_page
 from runs.admin.start import start_form, start_run
 from runs.admin.texts import compare_page, texts_page
 from runs.errors import UnknownRun
-from runs.models import WORKING, PauseCause, Run, RunStatus, StepStatus
-from runs.presentation.times import duration
+from runs.models import PauseCause, Run, RunStatus, StepStatus
 from runs.selectors import cache_saving_of, run_get
 from runs.services.read import run_read_record
 from tenants.routing.context import current_alias
@@ -205,11 +205,10 @@ class RunAdmin(RunActions, RunPageAdmin):
         done = _("%(finished)d of %(count)d") % {"finished": finished, "count": len(steps)}
         return f"{run.current_step} ({done})" if run.current_step else done
 
-    @admin.display(description=gettext_lazy("elapsed"), ordering="updated_at")
+    @admin.display(description=gettext_lazy("elapsed"))
     def age(self, run: Run) -> str:
-        """Return how long ago the run was paused or last changed; if it is pending or running, how old it is."""
-        since = run.created_at if run.status in WORKING else run.paused_at or run.updated_at
-        return duration(max(0.0, (timezone.now() - since).total_seconds()))
+        """Return the time since the run was created, up to its end if it is over."""
+        return elapsed(run, timezone.now())
 
     @admin.display(description=gettext_lazy("error"))
     def error(self, run: Run) -> SafeString | None:

@@ -66,8 +66,10 @@ class SeriesForm(RunCreateForm):
         given = forms.Form.clean(self) or {}
         if self.errors:
             return given
-        if bool(given["text"].strip()) == bool(given["file"]):
+        if given["text"].strip() and given["file"]:
             raise ValidationError(_("Enter a list or choose a file, not both."))
+        if not given["text"].strip() and not given["file"]:
+            raise ValidationError(_("Enter a list, or choose a CSV file."))
         try:
             text = decoded(given["file"].read(MAX_BYTES + 1)) if given["file"] else given["text"]
             self.rows = listed_rows(text, inputs=self.inputs.values(), common=self._common())

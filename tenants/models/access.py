@@ -120,4 +120,4 @@ class TemporaryAccess(models.Model):
         indexes = [models.Index(fields=["user", "expires_at"], name="temporary_access_of_user")]
 
     def __str__(self) -> str:
-        return f"{self.tenant_id} {self.user_name}"
+        return f"{self.tenant_id}: {self.user_name}"

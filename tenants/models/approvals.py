@@ -67,4 +67,4 @@ class Approval(models.Model):
         indexes = [models.Index(fields=["status", "-requested_at"], name="approvals_by_status")]
 
     def __str__(self) -> str:
-        return f"{self.get_kind_display()} {self.tenant_id}".strip()
+        return f"{self.get_kind_display()}: {self.tenant_id}" if self.tenant_id else self.get_kind_display()

@@ -106,4 +106,4 @@ class Restore(models.Model):
         ordering = ["-operation__started_at"]
 
     def __str__(self) -> str:
-        return f"{self.tenant_id} {self.source}"
+        return f"{self.tenant_id}: {self.source.rpartition('/')[2] or self.source}"

@@ -109,7 +109,7 @@ class OperationRequest(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.get_kind_display()} {self.tenant_id}".strip()
+        return f"{self.get_kind_display()}: {self.tenant_id}" if self.tenant_id else self.get_kind_display()
 
     @property
     def is_open(self) -> bool:

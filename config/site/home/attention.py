@@ -250,7 +250,12 @@ def _section(key: str, title: str, empty: str, rows: list[tuple[Row, int]], more
 def _run_row(run: Any) -> tuple[Row, int]:
     failed = run.status == RunStatus.FAILED
     where = run.error_step or run.current_step or ""
-    detail = f"{where}: {run.error}" if failed and run.error else str(CAUSES.get(run.pause_cause, where))
+    if run.pause_cause == PauseCause.REVIEW and run.current_step:
+        detail = _("Waiting for review before step %(step)s.") % {"step": run.current_step}
+    elif failed and run.error:
+        detail = f"{where}: {run.error}"
+    else:
+        detail = str(CAUSES.get(run.pause_cause, where))
     row = Row(
         text=str(run.run_id)[:8],
         url=tenant_url(run.tenant_id, "admin:runs_run_change", run.run_id),
@@ -274,7 +279,8 @@ def _operation_row(*, key: str, kind: str, about: str, user_id: str, error: str,
     else:
         url = reverse("admin:tenants_tenant_change", args=[about])
     # No one has started what is still waiting.
-    by = user_id if state == RequestStatus.REQUESTED else _("Started by %(user)s.") % {"user": user_id}
+    words = _("Requested by %(user)s.") if state == RequestStatus.REQUESTED else _("Started by %(user)s.")
+    by = words % {"user": user_id.removeprefix("staff:")}
     detail = f"{error} {by}" if error else by
     return Row(name, url, badge, color, tenant=about or str(_("all")), detail=detail, at=started_at)
 

@@ -72,7 +72,7 @@ MORE_CONTROL_PAGES = [
         f"/admin/{model}/?q=nothing-has-this-name"
         for model in ("llm/llmmodel", "tenants/operationrequest", "tenants/approval", "auth/user")
     ),
-    "/admin/llm/llmmodel/?provider__name__exact=claude&q=claude",
+    "/admin/llm/llmmodel/?provider__id__exact=claude&q=claude",
     "/admin/auth/user/?is_active__exact=1&q={tenant}",
     "/admin/no-such-page/",
     "/t/no-such-tenant/admin/",
