@@ -1,5 +1,6 @@
 """Read-only admin pages for the audit log."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from operator import itemgetter
 from typing import Any, ClassVar
@@ -105,8 +106,17 @@ class AuditEntryAdmin(ReadOnlyAdmin):
             headers={"Content-Disposition": content_disposition_header(True, name) or ""},
         )
 
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        given = request.GET
+        if "resource_id__exact" in given:
+            about = f"{kind_of(given.get('resource_type__exact', ''))} {given['resource_id__exact']}".strip()
+            extra_context = {"title": gettext("History of %(name)s") % {"name": about}, **(extra_context or {})}
+        return super().changelist_view(request, extra_context)
+
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         page: Any = super().get_changelist_instance(request)
+        page.result_list = list(page.result_list)
+        self._name_resources(request, page.result_list)
         if self.list_before_template:
             log = router.db_for_read(self.model).rpartition(":")[2]
             page.log_state = {**log_state(log), "anchors_url": self._anchors_url(request, log)}
@@ -145,7 +155,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("resource"), ordering="resource_type")
     def resource(self, entry: AuditEntry) -> str:
-        return f"{kind_of(entry.resource_type)} {entry.resource_id}"
+        return f"{kind_of(entry.resource_type)} {getattr(entry, 'resource_name', entry.resource_id)}"
 
     @admin.display(description=_("resource"))
     def shown_type(self, entry: AuditEntry) -> SafeString:
@@ -164,6 +174,18 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     @admin.display(description=_("details"))
     def shown_details(self, entry: AuditEntry) -> SafeString | None:
         return as_json(entry.details)
+
+    def _name_resources(self, request: HttpRequest, entries: list[AuditEntry]) -> None:
+        """Set `resource_name` of each entry whose object people know by a name."""
+        ids: dict[str, set[str]] = defaultdict(set)
+        for entry in entries:
+            ids[entry.resource_type].add(entry.resource_id)
+        admins = {entry.resource_type: self._admin_of(entry) for entry in entries}
+        names = {kind: found.audit_names(request, ids[kind]) for kind, found in admins.items() if found}
+        for entry in entries:
+            name = names.get(entry.resource_type, {}).get(entry.resource_id)
+            if name:
+                entry.resource_name = name  # type: ignore[attr-defined]
 
     def _anchors_url(self, request: HttpRequest, log: str) -> str:
         """Return the URL of the list of the log's anchors; "" for people who may not open it."""

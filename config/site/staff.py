@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from django import forms
@@ -190,6 +191,11 @@ class UserAdmin(_UserAdmin, _ExplainsRoles):  # type: ignore[misc]
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         # Rows that the person may not see must not exist for them, so Django's own manager is not used.
         return users_seen_by(request.user).prefetch_related("role_assignments__group").order_by("username")
+
+    def audit_names(self, request: HttpRequest, ids: Collection[str]) -> dict[str, str]:
+        keys = [one for one in ids if one.isdecimal()]
+        users = users_seen_by(request.user).filter(pk__in=keys) if keys else ()
+        return {str(user.pk): user.get_username() for user in users}
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
         # Both are facts, not settings. A form would also drop the fractions of their seconds.

@@ -75,6 +75,25 @@ def input_of(run: Run, name: str) -> str | None:
     return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
+def input_label(name: str) -> str:
+    """Return what a page calls an input: its words in the reader's language, with its name if that differs."""
+    labels = {
+        "keyword": _("Keyword"),
+        "language": _("Language"),
+        "audience": _("Audience"),
+        "tone": _("Tone"),
+        "brand": _("Brand"),
+    }
+    label = labels.get(name)
+    if label is None or label.lower() == name:
+        return label or name
+    return f"{label} ({name})"
+
+
+def language_name(language: str | None) -> str:
+    return {"ja": _("Japanese"), "en": _("English")}.get(language or "", language or "")
+
+
 def cost_of(run: Run) -> RunCost | None:
     return getattr(run, "cost", None)
 

@@ -18,6 +18,7 @@ from runs.admin.cells import (
     elapsed,
     file_name_of,
     input_of,
+    language_name,
     money,
     replaced_version,
     size_of,
@@ -63,7 +64,7 @@ def live_context(run_id: object, actions: Sequence[Any]) -> dict[str, Any] | Non
     return {
         "run": run,
         "keyword": input_of(run, "keyword") or str(run.pk),
-        "language": input_of(run, "language"),
+        "language": language_name(input_of(run, "language")),
         "status": run.get_status_display(),
         "color": RUN_COLORS[RunStatus(run.status)],
         "is_truncated": any(step.is_truncated for step in steps),

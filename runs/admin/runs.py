@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from typing import Any
 from uuid import UUID
 
@@ -65,6 +67,9 @@ class SeriesFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Run]) -> QuerySet[Run]:
         return queryset.filter(config__series_id=self.value()) if self.value() else queryset
+
+
+UUID_FORM = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class RunAdmin(RunActions, RunPageAdmin):
@@ -191,6 +196,12 @@ class RunAdmin(RunActions, RunPageAdmin):
     @admin.display(description=gettext_lazy("keyword"), ordering="config__keyword")
     def keyword(self, run: Run) -> SafeString:
         return shortened(input_of(run, "keyword") or str(run.pk), KEYWORD_CHARS)
+
+    def audit_names(self, request: HttpRequest, ids: Collection[str]) -> dict[str, str]:
+        # An entry of a failed attempt may have an id that is none.
+        keys = [one for one in ids if UUID_FORM.fullmatch(one)]
+        runs = Run.objects.using(current_alias()).filter(pk__in=keys).only("config") if keys else ()
+        return {str(run.pk): input_of(run, "keyword") or "" for run in runs}
 
     @admin.display(description=gettext_lazy("status"), ordering="status")
     def shown_status(self, run: Run) -> SafeString:

@@ -20,7 +20,7 @@ from unfold.widgets import UnfoldAdminFileFieldWidget, UnfoldAdminTextareaWidget
 from config.base.errors import SeoGenError
 from config.base.json_text import parse_json
 from config.site.admin_base import StaffAdmin
-from runs.admin.cells import exact_usd
+from runs.admin.cells import exact_usd, input_label, language_name
 from runs.admin.start import INPUT, RunCreateForm
 from runs.config import config_from_document
 from runs.errors import InvalidRunConfig, InvalidRunList
@@ -136,8 +136,8 @@ def _previewed(form: PreviewForm, rows: Sequence[ListedRow], found: Estimate, ho
     columns = list(dict.fromkeys(name for row in rows for name in row.config.inputs))
     return {
         "form": form,
-        "columns": columns,
-        "rows": [(row.line, [_cell(row.config.inputs.get(name)) for name in columns]) for row in rows],
+        "columns": [input_label(name) for name in columns],
+        "rows": [(row.line, [_cell(name, row.config.inputs.get(name)) for name in columns]) for row in rows],
         "repeated": repeated(rows),
         "estimate": found,
         "steps": [
@@ -207,7 +207,9 @@ def _shown(error: InvalidRunList) -> list[str]:
     return [*shown, *([error.hint] if error.hint else []), _("No run was started.")]
 
 
-def _cell(value: object) -> str:
+def _cell(name: str, value: object) -> str:
+    if name == "language" and isinstance(value, str):
+        return language_name(value)
     return "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

@@ -24,6 +24,7 @@ from config.base.json_text import parse_json
 from config.site.admin_base import (
     IndentedJSONField,
 )
+from runs.admin.cells import input_label
 from runs.config import MAX_KEYWORD_CHARS, RunConfig, config_from_document
 from runs.models import Run
 from runs.series.inputs import COMMON, DeclaredInput, declared_inputs
@@ -151,7 +152,7 @@ class RunCreateForm(forms.Form):
 def input_field(one: DeclaredInput) -> forms.Field:
     """Return the form field of a declared input. The field is optional, since a run of some steps may not need it."""
     # The theme writes help texts unescaped, and this one contains a description from the prompt.
-    options: dict[str, Any] = {"label": one.name, "required": False, "help_text": escape(_help_of(one))}
+    options: dict[str, Any] = {"label": input_label(one.name), "required": False, "help_text": escape(_help_of(one))}
     if one.type == "integer":
         return forms.IntegerField(widget=UnfoldAdminIntegerFieldWidget, **options)
     if one.type == "boolean":

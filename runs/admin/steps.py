@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from django.contrib import admin
+from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy
 
@@ -22,6 +25,7 @@ from runs.admin.filters import StepFilter
 from runs.admin.page import RunPageAdmin
 from runs.models import Step
 from runs.presentation.fallback import rerouted_text
+from tenants.routing.context import current_alias
 
 
 class StepAdmin(RunPageAdmin):
@@ -64,6 +68,11 @@ class StepAdmin(RunPageAdmin):
             },
         ),
     )
+
+    def audit_names(self, request: HttpRequest, ids: Collection[str]) -> dict[str, str]:
+        keys = [one for one in ids if one.isdecimal()]
+        steps = Step.objects.using(current_alias()).filter(pk__in=keys).select_related("run") if keys else ()
+        return {str(step.pk): f"{step.step} · {input_of(step.run, 'keyword') or step.run_id}" for step in steps}
 
     @admin.display(description=gettext_lazy("run"))
     def run_link(self, step: Step) -> SafeString:
