@@ -19,7 +19,8 @@ class RunHistory:
         return prompt_usage(alias=alias, prompt_ids=prompt_ids)
 
     def model(self, *, alias: str, step: str, provider_id: str | None, model_class: str | None) -> ResolvedModel | None:
-        choice = ModelChoice(provider=provider_id, model_class=model_class)
+        is_chosen = provider_id or model_class
+        choice = ModelChoice(provider=provider_id, model_class=model_class) if is_chosen else None
         return step_model(alias=alias, step=step, choice=choice)
 
     def newest(self, *, alias: str) -> list[PastRun]:

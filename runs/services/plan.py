@@ -51,7 +51,7 @@ def plan_run(*, alias: str, config: RunConfig) -> list[PinnedStep]:
     ]
 
 
-def step_model(*, alias: str, step: str, choice: ModelChoice) -> ResolvedModel | None:
+def step_model(*, alias: str, step: str, choice: ModelChoice | None) -> ResolvedModel | None:
     """Return the model that a new run with this choice would use for the step, with the tenant's output limit.
 
     Returns None if the step is not in the pipeline. The provider's key is not checked. Raises `LLMError`.

@@ -109,7 +109,7 @@ def test_a_highest_cost_that_is_not_a_number_is_refused(tenant: Tenant, draft: P
 
 
 def test_the_model_and_the_limit_are_those_of_the_tenants_runs(tenant: Tenant, draft: Prompt) -> None:
-    own = LLMModel.objects.create(provider_id=PROVIDER, model_name="own", model_class="premium", max_output_tokens=900)
+    own = LLMModel.objects.create(provider_id=PROVIDER, model_name="own", model_class="pro", max_output_tokens=900)
     with tenant_context(tenant) as alias:
         StepOverride.objects.using(alias).create(step="draft", llm_provider=PROVIDER, llm_model="own", output_limit=500)
     try:

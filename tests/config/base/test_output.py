@@ -6,6 +6,7 @@ from decimal import Decimal
 
 import pytest
 
+from config.base.errors import joined
 from config.base.output import dollars, print_table
 
 pytestmark = pytest.mark.unit
@@ -26,6 +27,11 @@ pytestmark = pytest.mark.unit
 )
 def test_dollars_have_cents_or_hundredths_of_a_cent(amount: str, text: str) -> None:
     assert dollars(Decimal(amount)) == text
+
+
+def test_sentences_are_joined_as_the_language_writes_them() -> None:
+    assert joined("It failed.", "", "Try again.") == "It failed. Try again."
+    assert joined("失敗しました。", "もう一度試してください。") == "失敗しました。もう一度試してください。"
 
 
 def test_a_row_that_goes_elsewhere_than_to_a_terminal_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

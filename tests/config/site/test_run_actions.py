@@ -180,6 +180,16 @@ def test_selected_runs_are_cancelled_after_a_confirmation(browser: Client, tenan
     assert [reload(tenant, run).status for run in runs] == ["failed", "failed"]
 
 
+def test_runs_that_have_ended_are_not_offered_for_cancellation(
+    browser: Client, tenant: Tenant, in_state: InState
+) -> None:
+    pending, ended = in_state("pending"), [in_state("completed"), in_state("failed")]
+    html = act_on_selected(browser, tenant, "cancel_selected", [pending, *ended])
+    assert "Cancel 1 run?" in html and "2 selected runs have already ended and stay as they are." in html
+    assert html.split('id="selected-rows"')[1].split("</ul>")[0].count("<li>") == 1
+    assert "The selected runs have already ended." in act_on_selected(browser, tenant, "cancel_selected", ended)
+
+
 def test_a_run_is_started_on_hold(browser: Client, tenant: Tenant) -> None:
     form = {"keyword": "coffee", "language": "en", "advanced": "", "hold": "on"}
     response = browser.post(f"/t/{tenant.id}/admin/runs/run/add/", form, follow=True)

@@ -135,7 +135,7 @@ def test_a_wrong_list_starts_nothing(browser: Client, declaring: Tenant) -> None
     for text, rows in (("", None), ("", "[]"), ("", '[[1, {"keyword": ""}]]'), ("", "["), ("", "[[1, 2], [1, 2]]")):
         sent = {**form, "text": text} if rows is None else {"nonce": str(uuid4()), "rows": rows}
         answer = browser.post(page(declaring, "series/"), sent, follow=True).content.decode()
-        assert "Enter a list or choose a file, not both." in answer or "no longer readable" in answer
+        assert "Enter a list, or choose a CSV file." in answer or "no longer readable" in answer
     assert configs(declaring) == []
 
 

@@ -10,20 +10,23 @@ from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import transaction
 from django.test import Client, RequestFactory
 from django.utils import translation
 
 from audit.control.models import ControlAuditLog
 from audit.log.actions import ACTIONS
+from audit.log.entries import record
 from audit.log.sentences import sentences
 from audit.models import AuditLog
 from audit.titles import KINDS, TITLES
 from config.site.sites import control_site, tenant_site
 from llm.models import LLMModel
+from runs.models import Run, RunStatus, Step, StepStatus
 from tenants.models import Tenant
-from tenants.routing.context import tenant_context
+from tenants.routing.context import current_alias, tenant_context
 from tests.config.site.forms import Browser
-from tests.support.staff import roles_form
+from tests.support.staff import Filled, roles_form
 from tests.test_translations import python_files
 
 
@@ -53,6 +56,24 @@ def test_the_heading_of_an_entry_is_in_words() -> None:
         assert str(entry) == "工程の開始: 工程 7"
     # Those of a later or earlier release.
     assert str(AuditLog(action="x.y", resource_type="z", resource_id="7")) == "x.y: z 7"
+
+
+def test_a_log_names_runs_steps_and_people(browser: Client, superuser: User, filled: Filled) -> None:
+    with tenant_context(filled.tenant):
+        run = Run.objects.create(config={"keyword": "green tea"}, status=RunStatus.PENDING)
+        step = Step.objects.create(run=run, step="draft", status=StepStatus.PENDING)
+        with transaction.atomic(using=current_alias()):
+            for kind, key in (("run", run.pk), ("step", step.pk), ("run", "not-an-id"), ("step", "x")):
+                record(using=current_alias(), action="run.create", resource_type=kind, resource_id=str(key))
+    page = f"{filled.site}audit/auditlog/"
+    html = browser.get(page).content.decode()
+    for text in ("run green tea", "step draft · green tea", "run not-an-id", "step x"):
+        assert f">{text}<" in html
+    history = browser.get(f"{page}?resource_type__exact=run&resource_id__exact={run.pk}")
+    assert history.context["title"] == f"History of run {run.pk}"
+    with transaction.atomic(using="default"):
+        record(using="default", action="user.change", resource_type="user", resource_id=str(superuser.pk))
+    assert f">user {superuser.username}<" in browser.get("/admin/audit_control/controlauditlog/").content.decode()
 
 
 def test_every_field_of_a_form_is_shown_or_hidden(superuser: User, tenant: Tenant) -> None:
