@@ -293,7 +293,9 @@ def links_of(request: HttpRequest, row: OperationRequest) -> list[SafeString]:
         if key in result and request.user.has_perm(f"tenants.view_{model}")
     ]
     if row.arguments.get("backup") and request.user.has_perm("tenants.view_backup"):
-        links.append(as_link(reverse("admin:tenants_backup_change", args=[row.arguments["backup"]]), _("Restored from")))
+        links.append(
+            as_link(reverse("admin:tenants_backup_change", args=[row.arguments["backup"]]), _("Restored from"))
+        )
     if row.tenant_id and request.user.has_perm("tenants.view_tenant"):
         links.append(as_link(reverse("admin:tenants_tenant_change", args=[row.tenant_id]), _("Tenant")))
     if request.user.has_perm("audit_control.view_controlauditlog"):

@@ -27,9 +27,7 @@ def bad_request(request: HttpRequest, exception: Exception | None = None) -> Htt
 
 
 def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    text = _(
-        "Your account may not see or do this. Ask an administrator to give your account a role that allows it."
-    )
+    text = _("Your account may not see or do this. Ask an administrator to give your account a role that allows it.")
     return error_response(HTTPStatus.FORBIDDEN, _("Not allowed"), text)
 
 
