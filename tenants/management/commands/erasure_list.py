@@ -30,5 +30,5 @@ class Command(OperatorCommand):
             for row in document
         ]
         print_table(
-            [_("tenant"), _("requested"), _("erased at"), _("requested by"), _("sha256 of the certificate")], rows
+            [_("tenant"), _("requested"), _("completed"), _("requested by"), _("sha256 of the certificate")], rows
         )
