@@ -140,7 +140,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     def shown_action(self, entry: AuditEntry) -> str:
         return title_of(entry.action)
 
-    @admin.display(description=_("what"))
+    @admin.display(description=_("object"))
     def what(self, entry: AuditEntry) -> SafeString | str | None:
         found = self._sentences(entry)
         lines = found[:SENTENCES_IN_LIST]
@@ -149,7 +149,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
             lines.append(ngettext("and %(n)d more value", "and %(n)d more values", more) % {"n": more})
         return _lines(lines) if lines else _name_in(entry)
 
-    @admin.display(description=_("what"))
+    @admin.display(description=_("object"))
     def all_sentences(self, entry: AuditEntry) -> SafeString | str | None:
         return _lines(self._sentences(entry)) or _name_in(entry)
 

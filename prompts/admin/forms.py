@@ -130,7 +130,7 @@ class NewVersionForm(VersionFields):
 class TryForm(forms.Form):
     """The values to try a version with."""
 
-    run = forms.ChoiceField(label=gettext_lazy("Values of a run"), required=False, widget=UnfoldAdminSelectWidget)
+    run = forms.ChoiceField(label=gettext_lazy("Values from a run"), required=False, widget=UnfoldAdminSelectWidget)
     inputs = IndentedJSONField(
         label=gettext_lazy("Other values"),
         required=False,

@@ -266,7 +266,7 @@ class PromptAdmin(StaffAdmin):
     def used(self, prompt: Prompt) -> int:
         return _usage_of(prompt).used
 
-    @admin.display(description=gettext_lazy("failed"))
+    @admin.display(description=gettext_lazy("failure rate"))
     def failed(self, prompt: Prompt) -> str | None:
         rate = _usage_of(prompt).failure_rate
         return None if rate is None else f"{rate:.0%}"

@@ -43,7 +43,7 @@ class CostsForm(forms.Form):
     """Which costs are shown, and how they are grouped. If the URL has no days, the current month (UTC) is shown."""
 
     by = forms.ChoiceField(
-        label=gettext_lazy("By"),
+        label=gettext_lazy("Group by"),
         required=False,
         widget=UnfoldAdminSelectWidget,
         choices=[

@@ -77,7 +77,7 @@ class RunAdmin(RunActions, RunPageAdmin):
     list_display = ("keyword", "shown_status", "progress", "age", "error", "shown_cost", "created", "short_id")
     list_filter = ("status", "pause_cause", CurrentStepFilter, SeriesFilter, "created_at")
     search_fields = ("id", "config__keyword")
-    search_help_text = gettext_lazy("Id or keyword")
+    search_help_text = gettext_lazy("ID or keyword")
     ordering = ("-created_at",)
     show_full_result_count = False
     change_form_template = "admin/run_change.html"

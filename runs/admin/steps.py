@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime
 
 from django.contrib import admin
 from django.http import HttpRequest
@@ -45,14 +46,14 @@ class StepAdmin(RunPageAdmin):
                     ("step", "run_link", "shown_status"),
                     ("llm_provider", "llm_model", "prompt"),
                     "shown_rerouted",
-                    ("started_at", "completed_at", "seconds"),
+                    ("started_at", "shown_completed", "seconds"),
                     ("retry_count", "lease_owner", "lease_expires_at"),
                     ("version", "on_truncation", "is_truncated"),
                     "error_message",
                 )
             },
         ),
-        (gettext_lazy("Review"), {"fields": (("review", "approved_by", "approved_at"), "review_comment")}),
+        (gettext_lazy("Review"), {"fields": (("review", "approved_by", "shown_approved"), "review_comment")}),
         (
             gettext_lazy("Result"),
             {
@@ -89,6 +90,14 @@ class StepAdmin(RunPageAdmin):
     @admin.display(description=gettext_lazy("seconds"))
     def seconds(self, step: Step) -> str | None:
         return seconds_of(step)
+
+    @admin.display(description=gettext_lazy("completed at"))
+    def shown_completed(self, step: Step) -> datetime | None:
+        return step.completed_at
+
+    @admin.display(description=gettext_lazy("approved at"))
+    def shown_approved(self, step: Step) -> datetime | None:
+        return step.approved_at
 
     @admin.display(description=gettext_lazy("fallback"))
     def shown_rerouted(self, step: Step) -> str | None:

@@ -63,7 +63,7 @@ class BackupAdmin(ReadOnlyAdmin):
         ("tenant_id", "kind", "shown_status"),
         "file",
         ("shown_size", "format", "recipient"),
-        ("version", "checked", "removed_at"),
+        ("version", "checked", "shown_removed"),
         "problem",
         "shown_manifest",
     )
@@ -121,6 +121,10 @@ class BackupAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("schema version"))
     def version(self, backup: Backup) -> str | None:
         return short(backup.schema_version) or None
+
+    @admin.display(description=gettext_lazy("removed at"))
+    def shown_removed(self, backup: Backup) -> datetime | None:
+        return backup.removed_at
 
     @admin.display(description=gettext_lazy("problem"))
     def problem(self, backup: Backup) -> str | None:
@@ -191,7 +195,7 @@ class RestoreAdmin(ReadOnlyAdmin):
         operation = row.operation
         return as_badge(operation.get_status_display(), OPERATION_COLORS[OperationStatus(operation.status)])
 
-    @admin.display(description=gettext_lazy("source"), ordering="source")
+    @admin.display(description=gettext_lazy("restored from"), ordering="source")
     def shown_source(self, row: Restore) -> str:
         """Return the file or point in time; for an undo, which database came back, in the reader's language."""
         replaced_at = TIMESTAMP.search(row.source) if row.operation.kind == UNDO else None
@@ -240,7 +244,7 @@ class BaseBackupAdmin(ReadOnlyAdmin):
         ("place", "name", "shown_size"),
         ("server_version", "timeline", "system_identifier"),
         ("start_lsn", "stop_lsn"),
-        ("verified_at", "removed_at"),
+        ("verified_at", "shown_removed"),
         "error",
     )
 
@@ -251,6 +255,10 @@ class BaseBackupAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("size"), ordering="size_bytes")
     def shown_size(self, backup: BaseBackup) -> str | None:
         return size(backup.size_bytes) or None
+
+    @admin.display(description=gettext_lazy("removed at"))
+    def shown_removed(self, backup: BaseBackup) -> datetime | None:
+        return backup.removed_at
 
     @admin.display(description=gettext_lazy("incremental"), boolean=True)
     def incremental(self, backup: BaseBackup) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -25,7 +26,7 @@ from tenants.models import Erasure, ErasurePhase
 class ErasureAdmin(ReadOnlyAdmin):
     audit_resource = "tenant"
     tenant_path = "tenant_id"
-    list_display = ("shown_tenant", "requested_at", "completed_at", "shown_status", "phase", "user_id")
+    list_display = ("shown_tenant", "requested_at", "erased_at", "shown_status", "phase", "user_id")
     list_filter = ("operation__status", "completed_at")
     list_select_related = ("operation",)
     search_fields = ("=tenant_id", "=identity", "=digest")
@@ -78,11 +79,15 @@ class ErasureAdmin(ReadOnlyAdmin):
     def requested_at(self, row: Erasure) -> object:
         return row.operation.started_at
 
+    @admin.display(description=gettext_lazy("erased at"), ordering="completed_at")
+    def erased_at(self, row: Erasure) -> datetime | None:
+        return row.completed_at
+
     @admin.display(description=gettext_lazy("status"), ordering="operation__status")
     def shown_status(self, row: Erasure) -> SafeString:
         return as_badge(_("erased"), "success") if row.completed_at else as_badge(_("not finished"), "warning")
 
-    @admin.display(description=gettext_lazy("by"), ordering="operation__user_id")
+    @admin.display(description=gettext_lazy("requested by"), ordering="operation__user_id")
     def user_id(self, row: Erasure) -> str:
         return row.operation.user_id
 

@@ -164,7 +164,7 @@ class BatchTenantInline(ReadOnlyInline):
 class MigrationBatchAdmin(ReadOnlyAdmin):
     audit_resource = "migration_batch"
     tenant_path = NO_TENANT
-    list_display = ("started_at", "kind", "scope", "shown_status", "pending_count", "tenant_count", "took", "user_id")
+    list_display = ("started_at", "kind", "scope", "shown_status", "pending_count", "shown_count", "took", "user_id")
     list_filter = ("kind", "status", "dry_run", "started_at")
     search_fields = ("=id", "=tenant_id", "=tenants__tenant_id")
     search_help_text = gettext_lazy("Full tenant id or batch id")
@@ -172,7 +172,7 @@ class MigrationBatchAdmin(ReadOnlyAdmin):
     fields = (
         ("started_at", "finished_at", "took"),
         ("scope", "shown_status", "user_id"),
-        ("tenant_count", "pending_count", "shown_id"),
+        ("shown_count", "pending_count", "shown_id"),
         ("kind", "undoes"),
         "version",
         "phases",
@@ -198,6 +198,10 @@ class MigrationBatchAdmin(ReadOnlyAdmin):
             _("%(status)s (dry run)") % {"status": label} if batch.dry_run else label,
             BATCH_COLORS[BatchStatus(batch.status)],
         )
+
+    @admin.display(description=gettext_lazy("number of tenants"), ordering="tenant_count")
+    def shown_count(self, batch: MigrationBatch) -> int:
+        return batch.tenant_count
 
     @admin.display(description=gettext_lazy("duration"))
     def took(self, batch: MigrationBatch) -> str | None:

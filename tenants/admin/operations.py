@@ -50,7 +50,7 @@ class OperationRequestAdmin(ReadOnlyAdmin):
     # `requests_visible`: those for all tenants, too, if a person sees all of them.
     tenant_path = OWN_SCOPE
     audit_resource = "tenant"
-    list_display = ("requested_at", "shown_kind", "shown_tenant", "shown_status", "progress", "took", "requested_by")
+    list_display = ("requested_at", "shown_kind", "shown_tenant", "shown_status", "progress", "took", "requester")
     list_filter = ("status", "kind", "requested_at")
     search_fields = ("=tenant_id", "=requested_by", "=id")
     search_help_text = gettext_lazy("Full tenant id, or who requested it, such as staff:ann")
@@ -110,9 +110,13 @@ class OperationRequestAdmin(ReadOnlyAdmin):
     def shown_status(self, row: OperationRequest) -> SafeString:
         return status_badge(row)
 
-    @admin.display(description=gettext_lazy("step"))
+    @admin.display(description=gettext_lazy("phase"))
     def progress(self, row: OperationRequest) -> str | None:
         return step_name(row.step) if row.status == RequestStatus.RUNNING and row.step else None
+
+    @admin.display(description=gettext_lazy("requested by"), ordering="requested_by")
+    def requester(self, row: OperationRequest) -> str:
+        return row.requested_by
 
     @admin.display(description=gettext_lazy("duration"))
     def took(self, row: OperationRequest) -> str | None:
@@ -289,7 +293,9 @@ def links_of(request: HttpRequest, row: OperationRequest) -> list[SafeString]:
         if key in result and request.user.has_perm(f"tenants.view_{model}")
     ]
     if row.arguments.get("backup") and request.user.has_perm("tenants.view_backup"):
-        links.append(as_link(reverse("admin:tenants_backup_change", args=[row.arguments["backup"]]), _("Source")))
+        links.append(
+            as_link(reverse("admin:tenants_backup_change", args=[row.arguments["backup"]]), _("Restored from"))
+        )
     if row.tenant_id and request.user.has_perm("tenants.view_tenant"):
         links.append(as_link(reverse("admin:tenants_tenant_change", args=[row.tenant_id]), _("Tenant")))
     if request.user.has_perm("audit_control.view_controlauditlog"):

@@ -123,10 +123,10 @@ class SourceForm(OperationForm):
 
 def _stop_runs() -> forms.BooleanField:
     return forms.BooleanField(
-        label=gettext_lazy("Fail runs in progress"),
+        label=gettext_lazy("Mark runs in progress as failed"),
         required=False,
         widget=UnfoldBooleanSwitchWidget,
-        help_text=gettext_lazy("Otherwise, runs in progress block this."),
+        help_text=gettext_lazy("Otherwise, they block it."),
     )
 
 
@@ -168,7 +168,7 @@ class CopyForm(SourceForm):
     kind = RequestKind.COPY
 
     new_id = forms.CharField(
-        label=gettext_lazy("Id of the new tenant"), max_length=ID_MAX_LENGTH, widget=UnfoldAdminTextInputWidget
+        label=gettext_lazy("ID of the new tenant"), max_length=ID_MAX_LENGTH, widget=UnfoldAdminTextInputWidget
     )
 
     def clean_new_id(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from django import forms
@@ -31,7 +32,7 @@ REASON_MIN, REASON_MAX = 10, 500
 
 class OpenTenantForm(forms.Form):
     tenant_id = LineField(
-        label=gettext_lazy("Tenant id"),
+        label=gettext_lazy("Tenant ID"),
         max_length=ID_MAX_LENGTH,
         validators=[RegexValidator(ID_PATTERN, gettext_lazy("Only a-z, 0-9 and - are allowed."))],
         widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"}),
@@ -66,7 +67,7 @@ class TemporaryAccessAdmin(ReadOnlyAdmin):
     list_filter = ("role", "opened_at")
     search_fields = ("=tenant__id", "=user_name")
     search_help_text = gettext_lazy("Full tenant id or user name")
-    fields = (("user_name", "shown_tenant", "role"), "reason", ("opened_at", "expires_at", "closed_at"), "state")
+    fields = (("user_name", "shown_tenant", "role"), "reason", ("opened_at", "expires_at", "ended_at"), "state")
     actions_detail = ("close",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[TemporaryAccess]:
@@ -134,6 +135,10 @@ class TemporaryAccessAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("tenant"), ordering="tenant_id")
     def shown_tenant(self, row: TemporaryAccess) -> str:
         return row.tenant_id
+
+    @admin.display(description=gettext_lazy("closed at"))
+    def ended_at(self, row: TemporaryAccess) -> datetime | None:
+        return row.closed_at
 
     @admin.display(description=gettext_lazy("status"))
     def state(self, row: TemporaryAccess) -> SafeString:

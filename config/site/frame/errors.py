@@ -27,12 +27,12 @@ def bad_request(request: HttpRequest, exception: Exception | None = None) -> Htt
 
 
 def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    text = _("Your account may not see or do this. An administrator can give it a role.")
+    text = _("Your account may not see or do this. Ask an administrator to give your account a role that allows it.")
     return error_response(HTTPStatus.FORBIDDEN, _("Not allowed"), text)
 
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    text = _("This page does not exist. It may have been deleted, or its address may be mistyped.")
+    text = _("This page does not exist. It may have been deleted, or the address may have been mistyped.")
     return error_response(HTTPStatus.NOT_FOUND, _("Page not found"), text)
 
 
@@ -42,7 +42,9 @@ def server_error(request: HttpRequest) -> HttpResponse:
         text = _("Something went wrong here. The error was logged. Check whether your change was saved.")
         return error_response(HTTPStatus.INTERNAL_SERVER_ERROR, _("Server error"), text)
     # Even then: an earlier transaction of the request, or one whose confirmation was lost, may be committed.
-    text = _("The database is unavailable right now. Try again in a minute, but check first if your change was saved.")
+    text = _(
+        "The database is unavailable right now. Try again in a minute, but check first whether your change was saved."
+    )
     response = error_response(HTTPStatus.SERVICE_UNAVAILABLE, _("Not available at the moment"), text)
     response.headers["Retry-After"] = str(RETRY_AFTER_S)
     return response
@@ -51,8 +53,9 @@ def server_error(request: HttpRequest) -> HttpResponse:
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """Refuse a form without a valid token: usually one that was open while its user logged in again elsewhere."""
     text = _(
-        "Nothing was saved, because this form is no longer valid. Usually, you have logged in again since you opened"
-        " it. Go back, reload the page and send the form again. The browser must accept cookies from this site."
+        "Nothing was saved, because this form is no longer valid. This usually happens when you have logged in again"
+        " since opening it. Go back, reload the page and send the form again. The browser must accept cookies from this"
+        " site."
     )
     return error_response(HTTPStatus.FORBIDDEN, _("The form has expired"), text)
 

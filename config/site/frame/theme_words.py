@@ -60,6 +60,7 @@ DJANGO = (
     gettext_noop("%(app)s administration"),
     gettext_noop("Models in the %(name)s application"),
     gettext_noop(" By %(filter_title)s "),
+    gettext_noop("No password set."),
 )
 
 STORED = (

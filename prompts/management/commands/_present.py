@@ -21,7 +21,7 @@ def print_versions(prompts: Sequence[Any]) -> None:
         _("author"),
         _("created"),
         _("times used"),
-        _("failed"),
+        _("failure rate"),
         _("mean cost"),
     ]
     print_table([*columns, _("note")], [_row(prompt) for prompt in prompts])

@@ -29,4 +29,6 @@ class Command(OperatorCommand):
             )
             for row in document
         ]
-        print_table([_("tenant"), _("requested"), _("completed"), _("by"), _("sha256 of the certificate")], rows)
+        print_table(
+            [_("tenant"), _("requested"), _("completed"), _("requested by"), _("sha256 of the certificate")], rows
+        )

@@ -162,7 +162,7 @@ def test_a_tenants_page_shows_its_state_without_asking_its_database(browser: Cli
     with CaptureQueriesContext(connections["default"]) as queries:
         for language, ended, spent in (
             ("en", "Operation ended", "0.00 USD"),
-            ("ja", "オペレーションを終了", "0.00 米ドル"),
+            ("ja", "オペレーションの終了", "0.00 米ドル"),
         ):
             page = browser.get(
                 f"/admin/tenants/tenant/{tenant.id}/change/", headers={"accept-language": language}

@@ -114,8 +114,8 @@ class PasswordAndCodeForm(AnyCodeForm):
 def locked(attempt: Attempt) -> ValidationError:
     minutes = attempt.minutes_locked
     message = ngettext(
-        "Too many logins failed. Wait %(count)d minute, then try again.",
-        "Too many logins failed. Wait %(count)d minutes, then try again.",
+        "Too many failed logins. Wait %(count)d minute, then try again.",
+        "Too many failed logins. Wait %(count)d minutes, then try again.",
         minutes,
     )
     return ValidationError(message % {"count": minutes}, code="locked")

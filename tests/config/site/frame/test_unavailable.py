@@ -16,7 +16,9 @@ from config.stack.process import free_port
 if TYPE_CHECKING:
     from tests.support.staff import Filled
 
-SENTENCE = "The database is unavailable right now. Try again in a minute, but check first if your change was saved."
+SENTENCE = (
+    "The database is unavailable right now. Try again in a minute, but check first whether your change was saved."
+)
 
 
 @contextmanager
