@@ -31,6 +31,9 @@ NOUNS = (
 )
 COUNTED = re.compile(rf"%\(\w+\)(?:[ds] (?:[a-z]+ )?(?:{NOUNS})|d (?:[a-z]+ )?runs)\b")
 COUNTED_ALWAYS_MANY = {
+    "%(reason)s The step will be retried with a limit of %(limit)d tokens.",
+    "The text is too long: enter at most %(limit)d characters.",
+    "has more than %(limit)d elements",
     # Limits of hundreds or more, and what exceeds them.
     "The comment is longer than %(limit)d characters.",
     "The template is longer than %(limit)d characters.",
