@@ -299,7 +299,7 @@ def as_json(document: object) -> SafeString | None:
 
 
 def as_badge(text: object, color: str) -> SafeString:
-    """Return a word as a badge in one of the theme's colors: info, primary, success, warning or danger."""
+    """Return a word as a badge in one of the theme's colors: default (gray), info, success, warning or danger."""
     return _badge(str(text), color)
 
 

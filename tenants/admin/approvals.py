@@ -43,7 +43,7 @@ APPROVAL_COLORS = {
     ApprovalStatus.APPROVED: "success",
     ApprovalStatus.REJECTED: "danger",
     ApprovalStatus.WITHDRAWN: "warning",
-    ApprovalStatus.USED: "primary",
+    ApprovalStatus.USED: "default",
 }
 OPEN = (ApprovalStatus.REQUESTED, ApprovalStatus.APPROVED)
 
