@@ -113,7 +113,7 @@ class ConflictAdmin(UnfoldModelAdmin):
         context["back_url"] = reverse(page, args=[quote(row.pk)])
         context["seen"] = (SEEN, text_of(self._digests(request, row)))
         context["values"] = [
-            (row._meta.get_field(name).verbose_name, stored_in_words(row, name))
+            (row._meta.get_field(name).verbose_name, value := stored_in_words(row, name), "\n" in value)
             for name in self._watched(request, row)
             if name not in self.also_watched
         ]

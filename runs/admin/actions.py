@@ -309,6 +309,7 @@ class RunActions(ReadOnlyAdmin):
                 "The run is marked as failed. A call in progress is abandoned; its cost is still recorded."
             ),
             "form_submit_text": gettext_lazy("Cancel run"),
+            "form_submit_variant": "danger",
         },
     )
     def cancel(self, request: HttpRequest, form: DialogForm, object_id: str) -> HttpResponse:
@@ -356,6 +357,7 @@ class RunActions(ReadOnlyAdmin):
                 CancelSelectedForm(request.POST.getlist(ACTION_CHECKBOX_NAME), request.POST.get("select_across", "0")),
                 title=ngettext("Cancel %(n)d run?", "Cancel %(n)d runs?", count) % {"n": count},
                 submit=_("Cancel runs"),
+                destroys=True,
                 explanation=_(
                     "The runs are marked as failed. Calls in progress are abandoned; their cost is still recorded."
                 ),
