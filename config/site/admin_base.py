@@ -265,6 +265,7 @@ def form_page(
     title: str,
     submit: str,
     explanation: str = "",
+    destroys: bool = False,
     other_submit: tuple[str, str] | None = None,
     back_url: str = "",
     rows: Sequence[str] = (),
@@ -272,6 +273,7 @@ def form_page(
 ) -> TemplateResponse:
     """Return a page of the admin with a form whose POST calls a service instead of saving a model.
 
+    The button that submits is red if the service `destroys` something.
     `other_submit` is a second button: its name in the POST, and its text. `back_url` is where "Go back" leads;
     the default is the model's list. `rows` names what the form is about, and `more_rows` says how many more there are.
     """
@@ -280,6 +282,7 @@ def form_page(
         "title": title,
         "form": form,
         "submit_text": submit,
+        "submit_variant": "danger" if destroys else "",
         "other_submit": other_submit,
         "explanation": explanation,
         "back_url": back_url or reverse(f"admin:{admin.opts.app_label}_{admin.opts.model_name}_changelist"),
@@ -306,7 +309,7 @@ def as_json(document: object) -> SafeString | None:
 
 
 def as_badge(text: object, color: str) -> SafeString:
-    """Return a word as a badge in one of the theme's colors: info, primary, success, warning or danger."""
+    """Return a word as a badge in one of the theme's colors: default (gray), info, success, warning or danger."""
     return _badge(str(text), color)
 
 

@@ -122,7 +122,7 @@ class ConflictAdmin(UnfoldModelAdmin):
             context["protected"] = [*context["protected"], *sorted(map(capfirst, context["perms_lacking"]))]
             context["perms_lacking"] = []
         context["values"] = [
-            (row._meta.get_field(name).verbose_name, stored_in_words(row, name))
+            (row._meta.get_field(name).verbose_name, value := stored_in_words(row, name), "\n" in value)
             for name in self._watched(request, row)
             if name not in self.also_watched
         ]

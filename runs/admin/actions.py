@@ -309,6 +309,7 @@ class RunActions(ReadOnlyAdmin):
                 "The run is marked as failed. A call in progress is abandoned; its cost is still recorded."
             ),
             "form_submit_text": gettext_lazy("Cancel run"),
+            "form_submit_variant": "danger",
         },
     )
     def cancel(self, request: HttpRequest, form: DialogForm, object_id: str) -> HttpResponse:
@@ -370,6 +371,7 @@ class RunActions(ReadOnlyAdmin):
                 CancelSelectedForm(request.POST.getlist(ACTION_CHECKBOX_NAME), request.POST.get("select_across", "0")),
                 title=ngettext("Cancel %(n)d run?", "Cancel %(n)d runs?", count) % {"n": count},
                 submit=_("Cancel runs"),
+                destroys=True,
                 explanation=explanation,
                 back_url=request.get_full_path(),
                 rows=[_in_words(run) for run in able.order_by("created_at", "pk")[:SHOWN_RUNS]],

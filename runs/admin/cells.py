@@ -24,8 +24,8 @@ from runs.models import Artifact, Run, RunCost, RunStatus, Step, StepStatus
 from runs.presentation.cost import units_text
 
 RUN_COLORS = {
-    RunStatus.PENDING: "info",
-    RunStatus.RUNNING: "primary",
+    RunStatus.PENDING: "default",
+    RunStatus.RUNNING: "info",
     RunStatus.PAUSED: "warning",
     RunStatus.COMPLETED: "success",
     RunStatus.FAILED: "danger",
@@ -35,8 +35,8 @@ LINK_CHARS = 30
 # The attribute of a run that holds its steps with truncated outputs (`with_truncation`).
 TRUNCATED = "truncated_steps"
 STEP_COLORS = {
-    StepStatus.PENDING: "info",
-    StepStatus.RUNNING: "primary",
+    StepStatus.PENDING: "default",
+    StepStatus.RUNNING: "info",
     StepStatus.COMPLETED: "success",
     StepStatus.FAILED: "danger",
 }

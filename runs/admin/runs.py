@@ -207,7 +207,8 @@ class RunAdmin(RunActions, RunPageAdmin):
     def shown_status(self, run: Run) -> SafeString:
         badge = as_badge(run.get_status_display(), RUN_COLORS[RunStatus(run.status)])
         shown = marked(badge, any(step.is_truncated for step in run.steps.all()))
-        return format_html("{} {}", shown, run.get_pause_cause_display()) if run.pause_cause else shown
+        reason = run.get_pause_cause_display()
+        return format_html('<div>{}</div><div class="seo-gen-words">{}</div>', shown, reason) if reason else shown
 
     @admin.display(description=gettext_lazy("current step"), ordering="current_step")
     def progress(self, run: Run) -> str:

@@ -43,7 +43,7 @@ APPROVAL_COLORS = {
     ApprovalStatus.APPROVED: "success",
     ApprovalStatus.REJECTED: "danger",
     ApprovalStatus.WITHDRAWN: "warning",
-    ApprovalStatus.USED: "primary",
+    ApprovalStatus.USED: "default",
 }
 OPEN = (ApprovalStatus.REQUESTED, ApprovalStatus.APPROVED)
 
@@ -117,6 +117,7 @@ class ApprovalAdmin(ReadOnlyAdmin):
             "arguments": _arguments(row),
             "decides": decides,
             "starts": starts,
+            "start_variant": "danger" if row.kind == ApprovalKind.DELETE else "",
             "withdraws": is_alive and own,
             "own": own,
             "links": _links(request, row),

@@ -79,7 +79,7 @@ class TenantSchemaAdmin(ReadOnlyAdmin):
 
     audit_resource = "tenant"
     tenant_path = "id"
-    list_display = ("id", "name", "state", "version", "drift", "schema_checked_at", "server")
+    list_display = ("id", "name", "state", "shown_version", "drift", "schema_checked_at", "server")
     list_filter = (StateFilter, DriftFilter, ("server", admin.RelatedOnlyFieldListFilter))
     list_select_related = ("server",)
     list_before_template = "admin/fleet.html"
@@ -127,7 +127,7 @@ class TenantSchemaAdmin(ReadOnlyAdmin):
         return as_badge(state.label, STATE_COLORS[state])
 
     @admin.display(description=gettext_lazy("version"))
-    def version(self, tenant: Tenant) -> str | None:
+    def shown_version(self, tenant: Tenant) -> str | None:
         return short(tenant.schema_version) or None
 
     @admin.display(description=gettext_lazy("drift"))

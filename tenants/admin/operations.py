@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
 
 REQUEST_COLORS = {
-    RequestStatus.REQUESTED: "info",
+    RequestStatus.REQUESTED: "default",
     RequestStatus.RUNNING: "info",
     RequestStatus.DONE: "success",
     RequestStatus.FAILED: "danger",

@@ -285,6 +285,7 @@ class TenantAdmin(TenantOperations, ReadOnlyAdmin):
             "title": gettext_lazy("Suspend this tenant?"),
             "description": gettext_lazy("Its site closes at once and its runs pause. No data is lost."),
             "form_submit_text": gettext_lazy("Suspend"),
+            "form_submit_variant": "danger",
             "form_class": TenantSuspendForm,
         },
     )

@@ -272,7 +272,8 @@ def _operation_row(*, key: str, kind: str, about: str, user_id: str, error: str,
     name, badge, color = operation_name(kind), "", ""
     if state:
         name, badge = capfirst(str(RequestKind(kind).label)), str(RequestStatus(state).label)
-        color = "danger" if state == RequestStatus.UNFINISHED else "info"
+        colors = {RequestStatus.UNFINISHED: "danger", RequestStatus.REQUESTED: "default"}
+        color = colors.get(RequestStatus(state), "info")
         url = reverse("admin:tenants_operationrequest_change", args=[key])
     elif key:
         url = reverse("admin:tenants_migrationbatch_change", args=[key])
