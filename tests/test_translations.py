@@ -34,6 +34,7 @@ COUNTED_ALWAYS_MANY = {
     "%(reason)s The step will be retried with a limit of %(limit)d tokens.",
     "The text is too long: enter at most %(limit)d characters.",
     "has more than %(limit)d elements",
+    "The output of model %(model)s ended at its limit (%(limit)d tokens).",
     # Limits of hundreds or more, and what exceeds them.
     "The comment is longer than %(limit)d characters.",
     "The template is longer than %(limit)d characters.",
