@@ -46,7 +46,7 @@ class TestMissingKey:
         response = browser.post("/admin/llm/stepllmdefault/draft/change/", self.form(draft_default))
         assert response.status_code == 200
         page = response.content.decode()
-        assert "needs the environment variable ANTHROPIC_API_KEY, which is not set. Set it for this server, or" in page
+        assert "needs the environment variable ANTHROPIC_API_KEY, which is not set. Set it for the web server, or" in page
         assert StepLLMDefault.objects.get(pk="draft").provider_id == draft_default.provider_id
 
     def test_is_accepted_with_the_mark_and_then_left_alone(
@@ -135,7 +135,7 @@ class TestFallbacks:
             ("openai", "Each line must be a provider and a class, such as claude:pro."),
             ("openai:big", "There is no model class 'big'"),
             ("openai:pro\nnobody:pro", "There is no LLM provider 'nobody'"),
-            ("gemini:pro", "GEMINI_API_KEY, which is not set. Set it for this server, or mark"),
+            ("gemini:pro", "GEMINI_API_KEY, which is not set. Set it for the web server, or tick"),
         ],
     )
     def test_one_that_cannot_run_is_refused_beside_the_field(
