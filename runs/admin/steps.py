@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import datetime
 
 from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy
 
+from config.base.times import to_minute
 from config.site.admin_base import (
     as_json,
 )
@@ -92,12 +92,12 @@ class StepAdmin(RunPageAdmin):
         return seconds_of(step)
 
     @admin.display(description=gettext_lazy("completed at"))
-    def shown_completed(self, step: Step) -> datetime | None:
-        return step.completed_at
+    def shown_completed(self, step: Step) -> str | None:
+        return to_minute(step.completed_at) if step.completed_at else None
 
     @admin.display(description=gettext_lazy("approved at"))
-    def shown_approved(self, step: Step) -> datetime | None:
-        return step.approved_at
+    def shown_approved(self, step: Step) -> str | None:
+        return to_minute(step.approved_at) if step.approved_at else None
 
     @admin.display(description=gettext_lazy("fallback"))
     def shown_rerouted(self, step: Step) -> str | None:

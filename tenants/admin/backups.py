@@ -123,8 +123,8 @@ class BackupAdmin(ReadOnlyAdmin):
         return short(backup.schema_version) or None
 
     @admin.display(description=gettext_lazy("removed at"))
-    def shown_removed(self, backup: Backup) -> datetime | None:
-        return backup.removed_at
+    def shown_removed(self, backup: Backup) -> str | None:
+        return to_minute(backup.removed_at) if backup.removed_at else None
 
     @admin.display(description=gettext_lazy("problem"))
     def problem(self, backup: Backup) -> str | None:
@@ -257,8 +257,8 @@ class BaseBackupAdmin(ReadOnlyAdmin):
         return size(backup.size_bytes) or None
 
     @admin.display(description=gettext_lazy("removed at"))
-    def shown_removed(self, backup: BaseBackup) -> datetime | None:
-        return backup.removed_at
+    def shown_removed(self, backup: BaseBackup) -> str | None:
+        return to_minute(backup.removed_at) if backup.removed_at else None
 
     @admin.display(description=gettext_lazy("incremental"), boolean=True)
     def incremental(self, backup: BaseBackup) -> bool:

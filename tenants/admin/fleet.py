@@ -164,7 +164,16 @@ class BatchTenantInline(ReadOnlyInline):
 class MigrationBatchAdmin(ReadOnlyAdmin):
     audit_resource = "migration_batch"
     tenant_path = NO_TENANT
-    list_display = ("started_at", "kind", "scope", "shown_status", "pending_count", "shown_count", "took", "user_id")
+    list_display = (
+        "started_at",
+        "kind",
+        "scope",
+        "shown_status",
+        "pending_count",
+        "counted_tenants",
+        "took",
+        "user_id",
+    )
     list_filter = ("kind", "status", "dry_run", "started_at")
     search_fields = ("=id", "=tenant_id", "=tenants__tenant_id")
     search_help_text = gettext_lazy("Full tenant id or batch id")
@@ -172,7 +181,7 @@ class MigrationBatchAdmin(ReadOnlyAdmin):
     fields = (
         ("started_at", "finished_at", "took"),
         ("scope", "shown_status", "user_id"),
-        ("shown_count", "pending_count", "shown_id"),
+        ("counted_tenants", "pending_count", "shown_id"),
         ("kind", "undoes"),
         "version",
         "phases",
@@ -200,7 +209,7 @@ class MigrationBatchAdmin(ReadOnlyAdmin):
         )
 
     @admin.display(description=gettext_lazy("number of tenants"), ordering="tenant_count")
-    def shown_count(self, batch: MigrationBatch) -> int:
+    def counted_tenants(self, batch: MigrationBatch) -> int:
         return batch.tenant_count
 
     @admin.display(description=gettext_lazy("duration"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from django import forms
@@ -19,6 +18,7 @@ from django.utils.translation import gettext_lazy
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from config.base.errors import SeoGenError
+from config.base.times import to_minute
 from config.site.admin_base import OWN_SCOPE, LineField, ReadOnlyAdmin, action, as_badge, finished, form_page
 from tenants.access.grants import grants_of
 from tenants.access.visible import sees_all_tenants
@@ -137,8 +137,8 @@ class TemporaryAccessAdmin(ReadOnlyAdmin):
         return row.tenant_id
 
     @admin.display(description=gettext_lazy("closed at"))
-    def ended_at(self, row: TemporaryAccess) -> datetime | None:
-        return row.closed_at
+    def ended_at(self, row: TemporaryAccess) -> str | None:
+        return to_minute(row.closed_at) if row.closed_at else None
 
     @admin.display(description=gettext_lazy("status"))
     def state(self, row: TemporaryAccess) -> SafeString:

@@ -85,7 +85,10 @@ def test_the_archived_log_of_an_erased_tenant_verifies(erased: Tenant) -> None:
         ("DELETE FROM archived_audit_logs WHERE identity = %s", "entries now: 0."),
         ("UPDATE audit_archives SET digest = 'x' WHERE identity = %s", "differs from what the control log recorded"),
         ("UPDATE archived_audit_logs SET tenant_id = 'x' WHERE identity = %s AND sequence = 5", "name another tenant"),
-        ("UPDATE audit_archives SET chain_identity = gen_random_uuid() WHERE identity = %s", "The record of the archived audit log of"),
+        (
+            "UPDATE audit_archives SET chain_identity = gen_random_uuid() WHERE identity = %s",
+            "The record of the archived audit log of",
+        ),
     ],
 )
 def test_a_changed_archive_is_reported(erased: Tenant, control_log: Log, statement: str, told: str) -> None:

@@ -109,7 +109,7 @@ def test_a_tenant_is_suspended_and_resumed_by_dialogs(staffed: Browser, tenant: 
 def test_a_run_is_sent_back_approved_and_cancelled_by_dialogs(staffed: Browser, tenant: Tenant) -> None:
     run = run_in_review(tenant)
     staffed.open(f"/t/{tenant.id}/admin/runs/run/{run.pk}/change/")
-    staffed.wait_for_text("waiting for a review before step outline")
+    staffed.wait_for_text("Waiting for a review before step outline")
     staffed.click_link("Send back")
     staffed.wait_for_text("Send this run back?")
     staffed.confirm()

@@ -195,7 +195,10 @@ MISTRAL = {
         ),
         ({"key_variable": "DATABASE_URL"}, "The key variable of the provider mistral is not a valid name"),
         ({"key_variable": "sk-2f8b1c9d7e60"}, "The key variable of the provider mistral is not a valid name"),
-        ({"id": "Mistral AI/eu"}, "Use lower-case letters, digits, - and _ only"),
+        (
+            {"id": "Mistral AI/eu"},
+            "Use at most 40 lower-case letters, digits, - and _, starting with a letter or digit.",
+        ),
         ({"wire": "cohere"}, "cohere is not one of the available choices"),
     ],
 )

@@ -46,7 +46,9 @@ class TestMissingKey:
         response = browser.post("/admin/llm/stepllmdefault/draft/change/", self.form(draft_default))
         assert response.status_code == 200
         page = response.content.decode()
-        assert "needs the environment variable ANTHROPIC_API_KEY, which is not set. Set it for the web server, or" in page
+        assert (
+            "needs the environment variable ANTHROPIC_API_KEY, which is not set. Set it for the web server, or" in page
+        )
         assert StepLLMDefault.objects.get(pk="draft").provider_id == draft_default.provider_id
 
     def test_is_accepted_with_the_mark_and_then_left_alone(

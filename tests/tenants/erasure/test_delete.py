@@ -393,7 +393,7 @@ def test_deletion_refuses_a_different_server(tenant: Tenant, monkeypatch: pytest
 
 
 def test_deletion_waits_for_a_drill(tenant: Tenant) -> None:
-    with block_deletion(tenant.id), pytest.raises(TenantBusy, match="drill"):
+    with block_deletion(tenant.id), pytest.raises(TenantBusy, match="another process is working on it"):
         run_elsewhere(lambda: tenant_delete(tenant_id=tenant.id))
     assert not Erasure.objects.filter(tenant_id=tenant.id).exists()
 

@@ -238,7 +238,7 @@ class TestAdvisoryLocks:
         with fleet_lock():
             refused = seo_gen("tenant", "migrate", "--all")
         assert refused.returncode == 1
-        said = "or is creating, importing, restoring or deleting a tenant."
+        said = "or is checking, creating, importing, restoring or deleting a tenant."
         assert f"{said} The lock is held by: " in refused.stderr
         assert refused.stderr.rstrip().endswith("Wait for it to finish, then try again.")
 
