@@ -52,9 +52,9 @@ def _clause(finding: ErrorDetails) -> str:
             clause = _("is not known")
         case "string_too_short" | "too_short":
             clause = _("is empty")
-        case "too_long":
+        case "too_long" if isinstance(finding["input"], list):
             clause = _("has more than %(limit)d elements") % {"limit": context["max_length"]}
-        case "string_too_long":
+        case "string_too_long" | "too_long":
             clause = _("is longer than %(limit)d characters") % {"limit": context["max_length"]}
         case "value_error":
             clause = str(context["error"])

@@ -122,7 +122,7 @@ def test_each_event_is_one_line(tenant: Tenant, run: Run, fake_llm: FakeLLM) -> 
         finish(tenant, run)
         assert follower.ended() == 0
     lines = follower.shown.splitlines()
-    assert all(re.match(r"\d\d:\d\d:\d\d  \S", line) for line in lines), lines
+    assert all(re.match(r"\d\d:\d\d:\d\d \S+  \S", line) for line in lines), lines
     for step in STEPS:
         [started] = [number for number, line in enumerate(lines) if f"{step}: attempt 1 started (openai/" in line]
         [completed] = [number for number, line in enumerate(lines) if f"{step}: completed after " in line]
