@@ -181,7 +181,12 @@ class AuditEntryAdmin(ReadOnlyAdmin):
         for entry in entries:
             ids[entry.resource_type].add(entry.resource_id)
         admins = {entry.resource_type: self._admin_of(entry) for entry in entries}
-        names = {kind: found.audit_names(request, ids[kind]) for kind, found in admins.items() if found}
+        names = {
+            kind: found.audit_names(request, ids[kind])
+            for kind, found in admins.items()
+            # Whoever may read the log may not be allowed to see what it is about.
+            if found and found.has_view_permission(request)
+        }
         for entry in entries:
             name = names.get(entry.resource_type, {}).get(entry.resource_id)
             if name:

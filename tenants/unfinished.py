@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from django.utils.translation import gettext as _
 
 from config.base.databases import CONTROL
-from config.base.errors import SeoGenError
+from config.base.errors import SeoGenError, joined
 from tenants.backup.backup import backup_abandon
 from tenants.erasure import steps
 from tenants.errors import FleetBusy, ServerError, TenantBusy
@@ -98,7 +98,7 @@ def _end_batch(batch: MigrationBatch, tenant_id: str) -> Recovery:
     ended: set[str] = set()
     problems = end_all(batch, commit=commit, workers=WORKERS, on_end=ended.add)
     if problems:
-        return Recovery(tenant_id, batch.kind, "failed", " ".join(problems))
+        return Recovery(tenant_id, batch.kind, "failed", joined(*problems))
     drop_scratch_databases(batch.work)
     if not commit:
         batch_end(batch, BatchStatus.ROLLED_BACK, problems=[_("It was interrupted and rolled back.")])
@@ -106,7 +106,7 @@ def _end_batch(batch: MigrationBatch, tenant_id: str) -> Recovery:
     missing = lost(batch, ended, workers=WORKERS)
     batch_applied(batch, but=missing)
     batch_end(batch, BatchStatus.COMPLETED, problems=list(missing.values()))
-    return Recovery(tenant_id, batch.kind, "finished", " ".join(missing.values()))
+    return Recovery(tenant_id, batch.kind, "finished", joined(*missing.values()))
 
 
 def _end_strays() -> None:

@@ -13,6 +13,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from config.base.output import dollars
 from config.base.times import lasting
@@ -22,6 +23,7 @@ from config.site.admin_base import (
 )
 from runs.models import Artifact, Run, RunCost, RunStatus, Step, StepStatus
 from runs.presentation.cost import units_text
+from runs.summaries.rows import ENDED
 
 RUN_COLORS = {
     RunStatus.PENDING: "default",
@@ -30,6 +32,8 @@ RUN_COLORS = {
     RunStatus.COMPLETED: "success",
     RunStatus.FAILED: "danger",
 }
+# The languages that articles can be written in.
+LANGUAGES = {"ja": gettext_lazy("Japanese"), "en": gettext_lazy("English")}
 # The length of a keyword in a list of other rows.
 LINK_CHARS = 30
 # The attribute of a run that holds its steps with truncated outputs (`with_truncation`).
@@ -44,8 +48,7 @@ STEP_COLORS = {
 
 def elapsed(run: Run, now: datetime) -> str:
     """Return the time from the run's creation to its end or, if it is not over, to `now`."""
-    is_over = run.status in (RunStatus.COMPLETED, RunStatus.FAILED)
-    return lasting(((run.updated_at if is_over else now) - run.created_at).total_seconds())
+    return lasting(((run.updated_at if run.status in ENDED else now) - run.created_at).total_seconds())
 
 
 def count(number: int | None) -> str | None:
@@ -91,7 +94,7 @@ def input_label(name: str) -> str:
 
 
 def language_name(language: str | None) -> str:
-    return {"ja": _("Japanese"), "en": _("English")}.get(language or "", language or "")
+    return str(LANGUAGES.get(language or "", language or ""))
 
 
 def cost_of(run: Run) -> RunCost | None:

@@ -29,13 +29,13 @@ from runs.output import ARTICLE
 from runs.presentation.timeline import moment, timeline
 from runs.presentation.waiting import waiting_text
 from runs.selectors import run_snapshot
+from runs.summaries.rows import ENDED
 from runs.waiting import wait_of
 from tenants.routing.context import current_alias, current_tenant
 from tenants.routing.site_urls import control_url
 
 # Seconds between two polls. A paused run waits for a person, so it is polled less often.
 WORKING_S, PAUSED_S = 3, 10
-OVER = (RunStatus.COMPLETED, RunStatus.FAILED)
 
 
 def live_response(request: HttpRequest, run_id: object, actions: Sequence[Any]) -> HttpResponse:
@@ -83,7 +83,7 @@ def live_context(run_id: object, actions: Sequence[Any]) -> dict[str, Any] | Non
         "article": next((one for one in reversed(files) if _is_article(one)), None),
         "files": [(one, file_name_of(one), replaced_version(one), size_of(one)) for one in files],
         "actions": actions,
-        "poll_s": None if run.status in OVER else WORKING_S if run.status in WORKING else PAUSED_S,
+        "poll_s": None if run.status in ENDED else WORKING_S if run.status in WORKING else PAUSED_S,
         "live_url": reverse("admin:runs_run_live", args=[run.pk]),
         "budget_url": _budget_url(run),
     }

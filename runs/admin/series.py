@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from unfold.widgets import UnfoldAdminFileFieldWidget, UnfoldAdminTextareaWidget
 
-from config.base.errors import SeoGenError
+from config.base.errors import SeoGenError, joined
 from config.base.json_text import parse_json
 from config.site.admin_base import StaffAdmin
 from runs.admin.cells import exact_usd, input_label, language_name
@@ -157,7 +157,7 @@ def _previewed(form: PreviewForm, rows: Sequence[ListedRow], found: Estimate, ho
 def _start(admin: StaffAdmin, request: HttpRequest) -> HttpResponse:
     form = PreviewForm(request.POST)
     if not form.is_valid():
-        messages.error(request, " ".join(str(text) for texts in form.errors.values() for text in texts))
+        messages.error(request, joined(*(str(text) for texts in form.errors.values() for text in texts)))
         return HttpResponseRedirect(reverse("admin:runs_run_series"))
     nonce: UUID = form.cleaned_data["nonce"]
     rows: list[ListedRow] = form.cleaned_data["rows"]

@@ -19,12 +19,12 @@ from unfold.widgets import (
     UnfoldBooleanSwitchWidget,
 )
 
-from config.base.errors import SeoGenError
+from config.base.errors import SeoGenError, joined
 from config.base.json_text import parse_json
 from config.site.admin_base import (
     IndentedJSONField,
 )
-from runs.admin.cells import input_label
+from runs.admin.cells import LANGUAGES, input_label
 from runs.config import MAX_KEYWORD_CHARS, RunConfig, config_from_document
 from runs.models import Run
 from runs.series.inputs import COMMON, DeclaredInput, declared_inputs
@@ -90,7 +90,7 @@ class RunCreateForm(forms.Form):
     )
     language = forms.ChoiceField(
         label=gettext_lazy("Language"),
-        choices=[("ja", gettext_lazy("Japanese")), ("en", gettext_lazy("English"))],
+        choices=list(LANGUAGES.items()),
         widget=UnfoldAdminSelectWidget,
     )
     hold = forms.BooleanField(
@@ -206,7 +206,7 @@ def _help_of(one: DeclaredInput) -> str:
     if one.type == "list":
         texts.append(_("One item per line."))
     texts.append(_("Used by: %(steps)s.") % {"steps": ", ".join(one.steps)})
-    return " ".join(texts)
+    return joined(*texts)
 
 
 def _shown(default: object) -> str:

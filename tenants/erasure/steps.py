@@ -28,7 +28,7 @@ from audit.log.archive import log_archive
 from audit.log.entries import record
 from config.base.approvals import DELETE, require_approval
 from config.base.databases import CONTROL
-from config.base.errors import SeoGenError
+from config.base.errors import SeoGenError, joined
 from tenants.app_hooks import contents
 from tenants.backup import backup_files
 from tenants.erasure.cache import cache_erase
@@ -313,7 +313,7 @@ def _erase_backups(_server_session: ServerSession, tenant: Tenant, row: Erasure)
         except PlaceError as error:
             problems[file["file"]] = error.message
     if problems:
-        _require_accepted(row, LOST_BACKUPS, " ".join(problems.values()))
+        _require_accepted(row, LOST_BACKUPS, joined(*problems.values()))
     return {"remaining": sorted(problems), "changed": changed}
 
 

@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 
 from audit.log.safe_search_path import catalog_only
 from config.base.databases import CONTROL
+from config.base.errors import joined
 from tenants.errors import (
     FleetBusy,
     FleetUnfinished,
@@ -109,10 +110,7 @@ def _with_prepared(health: list[TenantHealth], tenants: Sequence[Tenant], *, che
     if not found:
         return health
     by_id = {tenant.id: found.get(database_of(tenant), []) for tenant in tenants}
-    return [
-        replace(one, problem=" ".join(filter(None, [one.problem, *by_id[one.id]]))) if by_id[one.id] else one
-        for one in health
-    ]
+    return [replace(one, problem=joined(one.problem or "", *by_id[one.id])) if by_id[one.id] else one for one in health]
 
 
 def _tenants(tenant_id: str | None) -> list[Tenant]:
@@ -149,7 +147,7 @@ def _health(tenant: Tenant, code: Release, checked: Checked, unfinished: dict[st
         reachable=None if size is None else isinstance(size, int),
         size_bytes=size if isinstance(size, int) else None,
         unfinished_operation=unfinished.get(tenant.id),
-        problem=" ".join(_problems(tenant, checked)) or None,
+        problem=joined(*_problems(tenant, checked)) or None,
         large_objects=checked.look.large_objects if checked.look else None,
         role_changes=checked.role_changes,
     )
@@ -177,7 +175,7 @@ def _problems(tenant: Tenant, checked: Checked) -> Iterator[str]:
     if checked.role_changes:
         yield _("Its role was changed. %(changes)s `seo-gen tenant rotate --tenant-id %(id)s` resets it.") % {
             **subject,
-            "changes": " ".join(checked.role_changes),
+            "changes": joined(*checked.role_changes),
         }
     if checked.look and checked.look.large_objects:
         yield _("It contains large objects (%(count)s), which backups leave out.") % {

@@ -14,6 +14,7 @@ from uuid import UUID
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
+from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
 from config.base.databases import CONTROL
@@ -169,7 +170,7 @@ def _operations_found(request: HttpRequest, query: str) -> list[Hit]:
 
 
 def _operation_hit(operation: TenantOperation) -> Hit:
-    started = f"{operation.started_at:%Y-%m-%d}"
+    started = f"{localtime(operation.started_at):%Y-%m-%d}"
     detail = f"{operation.tenant_id} · {operation.get_status_display()} · {started}"
     url = control_url("admin:tenants_tenant_change", operation.tenant_id)
     return Hit(operation_name(operation.kind), url, detail, "manufacturing")

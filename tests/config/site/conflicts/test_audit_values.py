@@ -22,6 +22,7 @@ from audit.models import AuditLog
 from audit.titles import KINDS, TITLES
 from config.site.sites import control_site, tenant_site
 from llm.models import LLMModel
+from runs.admin.runs import RunAdmin
 from runs.models import Run, RunStatus, Step, StepStatus
 from tenants.models import Tenant
 from tenants.routing.context import current_alias, tenant_context
@@ -58,16 +59,28 @@ def test_the_heading_of_an_entry_is_in_words() -> None:
     assert str(AuditLog(action="x.y", resource_type="z", resource_id="7")) == "x.y: z 7"
 
 
+def test_a_log_names_nothing_that_its_reader_may_not_see(
+    browser: Client, filled: Filled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tenant_context(filled.tenant):
+        run = Run.objects.create(config={"keyword": "secret tea"}, status=RunStatus.PENDING)
+        with transaction.atomic(using=current_alias()):
+            record(using=current_alias(), action="run.create", resource_type="run", resource_id=str(run.pk))
+    monkeypatch.setattr(RunAdmin, "has_view_permission", lambda *_given: False)
+    html = browser.get(f"{filled.site}audit/auditlog/").content.decode()
+    assert f">run {run.pk}<" in html and "secret tea" not in html
+
+
 def test_a_log_names_runs_steps_and_people(browser: Client, superuser: User, filled: Filled) -> None:
     with tenant_context(filled.tenant):
         run = Run.objects.create(config={"keyword": "green tea"}, status=RunStatus.PENDING)
         step = Step.objects.create(run=run, step="draft", status=StepStatus.PENDING)
         with transaction.atomic(using=current_alias()):
-            for kind, key in (("run", run.pk), ("step", step.pk), ("run", "not-an-id"), ("step", "x")):
+            for kind, key in (("run", run.pk), ("step", step.pk), ("run", "not-an-id"), ("step", "9" * 40)):
                 record(using=current_alias(), action="run.create", resource_type=kind, resource_id=str(key))
     page = f"{filled.site}audit/auditlog/"
     html = browser.get(page).content.decode()
-    for text in ("run green tea", "step draft · green tea", "run not-an-id", "step x"):
+    for text in ("run green tea", "step draft · green tea", "run not-an-id", f"step {'9' * 40}"):
         assert f">{text}<" in html
     history = browser.get(f"{page}?resource_type__exact=run&resource_id__exact={run.pk}")
     assert history.context["title"] == f"History of run {run.pk}"
