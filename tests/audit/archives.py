@@ -1,4 +1,4 @@
-"""Archived audit logs under attack: what only a superuser can do, with the triggers disabled."""
+"""Change and remove archived audit logs, as only a superuser can, with the triggers disabled."""
 
 from __future__ import annotations
 

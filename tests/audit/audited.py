@@ -33,7 +33,7 @@ ANYWHERE = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
 
 @dataclass(frozen=True)
 class Mark:
-    """The lengths of the control log and a tenant's log."""
+    """The lengths of the control log and a tenant's log at one time, so that later entries can be found."""
 
     tenant: Tenant
     control: int = field(default_factory=lambda: _length(ControlAuditLog))
@@ -59,7 +59,7 @@ def actions_of(entries: list[AuditEntry]) -> set[str]:
 
 
 def state(tenant: Tenant, folder: Path) -> dict[str, object]:
-    """Return everything that a command or a page might change: rows, databases, roles, slots, files."""
+    """Return what a command or a page might change: rows (without NOTES), databases, roles, slots, files."""
     with as_superuser() as connection:
         names = [name for (name,) in connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")]
         control = {name: _rows(connection, name) for name in sorted(names) if name not in LEFT_OUT}

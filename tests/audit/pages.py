@@ -1,4 +1,4 @@
-"""Everything that staff can do in the admin: how a browser does it, and which entry it writes.
+"""Everything that staff can do in the admin: how a browser does it, and which entry it writes, if any.
 
 The names are built from what the sites register: "control/llmmodel/add", "tenant/prompt/action activate".
 """

@@ -1,4 +1,7 @@
-"""Attacks on the archive of erased tenants' logs that `audit verify` detects; test_archive has the refused ones."""
+"""Attacks on the archive of erased tenants' logs that `audit verify` detects.
+
+Those that the database refuses are in tests/audit/log/test_archive.py.
+"""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ def test_a_restore_missing_from_the_log_is_a_rollback(victim: Victim, backup: st
 
 
 def test_a_restore_claimed_by_the_tenants_log_alone_explains_nothing(victim: Victim, backup: str) -> None:
-    """A rolled-back log that claims a restore: only the control log, which is chained too, can explain it."""
+    """A rolled-back log claims a restore, but only an entry in the control log can explain the rollback."""
     with victim.triggers_off() as superuser:
         superuser.execute("DELETE FROM audit_logs WHERE sequence > 3")
         victim.recompute(superuser, 3)
