@@ -1,4 +1,4 @@
-"""Names and keywords as people type and paste them."""
+"""Names and keywords as people paste them: invisible characters at the ends, blank texts, control characters."""
 
 import pytest
 

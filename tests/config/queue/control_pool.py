@@ -11,7 +11,7 @@ from config.queue.connections import pool_control_connections
 
 @contextmanager
 def pooled_control_connections() -> Iterator[None]:
-    """Put the worker's pool behind this process's connections for the duration of the block."""
+    """Use a worker's pool for this process's connections to the control database during the block."""
     before = connections.settings[CONTROL]
     _drop_connection()
     connections.settings[CONTROL] = {**before}

@@ -107,7 +107,7 @@ def test_a_worker_holds_few_connections_and_completes_its_calls_before_it_stops(
 def test_calls_that_outlast_the_wait_are_returned_without_an_attempt(
     tenant: Tenant, make_run: MakeRun, gates: Gates, start_worker: StartWorker
 ) -> None:
-    """SIGTERM with a short wait; then, on the next worker, SIGQUIT while it still waits."""
+    """Stop one worker by SIGTERM with a short wait, and the next one by SIGQUIT while it is still waiting."""
     first = start_worker(WORKER_STOP_WAIT_S="0.5")
     runs = [make_run(tenant, steps=(FIRST,)) for _ in range(3)]
     assert wait_until(lambda: gates.held == len(runs), PATIENCE_S), first.log

@@ -1,4 +1,4 @@
-"""Limits of providers, models and tenants in the admin: at least 1, or empty; audited as other changes are."""
+"""Limits of providers, models and tenants in the admin, and tenants' budgets: what is refused, and what is audited."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def add_control_rows(world: World) -> dict[str, object]:
 
 
 def add_call(filled: Filled) -> None:
-    """Add a row for a call of the tenant's step, in the tenant's context."""
+    """Add a row for a call of the tenant's step; to be used in the tenant's context."""
     Call.objects.create(
         run=filled.run,
         step=filled.step,

@@ -198,7 +198,7 @@ def _rows(tenant: Tenant, gone: Tenant, users: list[User]) -> Rows:
 
 
 def copy_previewed_at(tenant: Tenant) -> OperationRequest:
-    """Create a finished preview of a copy from the tenant that would change the tenant itself; return its request."""
+    """Create a finished preview of copying the tenant's prompts to itself, with a change; return its request."""
     batch = MigrationBatch.objects.create(
         kind=BatchKind.PROMPT_COPY, status=BatchStatus.COMPLETED, dry_run=True, user_id="x", version="draft v1"
     )

@@ -73,7 +73,7 @@ def expected(table: Mapping[str, str], role: str) -> dict[str, bool]:
 
 @pytest.mark.parametrize("role", Role.values)
 def test_views_about_tenants(world: World, role: str) -> None:
-    """On the control site, for someone whose role is for our tenants alone: others look like unknown ones."""
+    """On the control site, someone with a role for our tenants alone sees other tenants as nonexistent."""
     routes = views("config.urls")
     got, client = {}, world.some[role]
     for name in ABOUT_TENANTS:

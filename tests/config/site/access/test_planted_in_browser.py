@@ -1,6 +1,6 @@
 """Pages full of planted markup in a real browser: nothing of it runs, and the policy has nothing to refuse.
 
-`test_injection.py` reads the HTML of every page; here scripts of the pages have worked on it, too.
+`test_injection.py` reads the HTML of every page; here the pages' scripts have processed it, too.
 """
 
 from __future__ import annotations

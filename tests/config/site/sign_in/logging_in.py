@@ -44,7 +44,7 @@ def actions(user: User) -> list[str]:
 
 
 def code_of(secret: str, *, steps: int = 0) -> str:
-    """Return the code that an authenticator app shows now, or some steps later."""
+    """Return the code that an authenticator app shows `steps` time steps from now."""
     import base64
 
     totp = TOTP(base64.b32decode(secret), 6, SHA1(), STEP_S)
