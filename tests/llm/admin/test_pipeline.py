@@ -1,4 +1,4 @@
-"""Staff cannot route a step to what cannot run, or delete what is in use; each refusal says why."""
+"""Staff cannot route a step to a model that cannot be called, or delete what is in use; each refusal says why."""
 
 from collections.abc import Iterator
 from html import unescape

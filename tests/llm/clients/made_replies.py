@@ -46,7 +46,7 @@ class Made:
 
 
 def read_reply(provider_id: str, body: Iterable[bytes]) -> LLMReply:
-    """Read a body as the provider's client reads it from the network. Raises `LLMError`."""
+    """Read a body as the provider's client reads it from the network; raise `LLMError` as the client does."""
     limits = Limits.for_tokens(REQUEST.max_output_tokens)
     response = Response(ASSEMBLIES[provider_id](limits), limits, status=200)
     call = Call(provider_id, REQUEST, "sk-test")

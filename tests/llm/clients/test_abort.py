@@ -1,4 +1,4 @@
-"""A call is ended from another thread, wherever it is, on plain and on encrypted connections.
+"""A call is aborted from another thread, at any stage, on plain and on encrypted connections.
 
 The aborted calls would otherwise last for minutes, so a test that ends shows that the abort worked.
 """
