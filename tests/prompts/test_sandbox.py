@@ -74,7 +74,7 @@ def test_the_program_imports_only_jinja2_and_the_standard_library() -> None:
 
 @pytest.mark.parametrize("content", ["{{ 'é' | NAME }}", "{{ [1, 2] | NAME }}", "{{ keyword | NAME(3) }}"])
 def test_no_filter_needs_a_file_that_was_not_opened_before(content: str) -> None:
-    """The child may open no files: what Jinja2 imports on first use must have been imported."""
+    """The child cannot open files, so what Jinja2 imports on first use must have been imported before."""
     outcomes = {name: outcome(content.replace("NAME", name)) for name in FILTERS}
     assert {name: text for name, text in outcomes.items() if MISSES_A_FILE.search(text)} == {}
 
@@ -179,7 +179,7 @@ signal.pause()
 
 
 def test_the_process_ends_with_the_one_that_started_it_however_that_ends() -> None:
-    """A forked child of the other process that is still running, such as a Celery pool worker, makes no difference."""
+    """It ends even if the one that started it has forked a child that is still running, such as a pool worker."""
     parent = subprocess.Popen([sys.executable, "-c", STARTS_AND_FORKS], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     pid, child = int(parent.stdout.readline()), int(parent.stdout.readline())
