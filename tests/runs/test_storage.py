@@ -1,4 +1,4 @@
-"""Files of the active tenant: written atomically, and read only if unaltered."""
+"""Files of the active tenant: written atomically, and refused if they were altered."""
 
 import errno
 import os

@@ -186,7 +186,7 @@ def test_pages_need_few_queries_however_many_rows_there_are(browser: Client, fil
 
 
 class Marked(HTMLParser):
-    """Collects where the mark became more than text."""
+    """Collects the tags, attributes and comments in which the mark is more than text."""
 
     def __init__(self) -> None:
         super().__init__()

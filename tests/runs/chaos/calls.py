@@ -82,7 +82,7 @@ class Comparer:
                 self.found.explained[reason] += 1
 
     def finish(self) -> Comparison:
-        """Return the result, after the last checks: entries that are left in the ledger belong to no step."""
+        """Make the last checks, such as for requests in the ledger that belong to no step, and return the result."""
         self.found.by_kill = +self.found.by_kill
         for name, number in self.found.by_kill.items():
             if number > self._concurrency:

@@ -1,4 +1,4 @@
-"""The course of events: set up, chaos, rest, checks."""
+"""The course of a chaos run: set up, chaos, rest, checks."""
 
 from __future__ import annotations
 

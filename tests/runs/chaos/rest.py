@@ -43,7 +43,7 @@ def bring_to_rest(records: Records, tenant_ids: list[str], *, limit_s: float) ->
     """Resume all tenants and paused runs, retry failed runs, and wait until no run is left to complete.
 
     A run whose next attempt is far off is cancelled and retried. A run whose last action by a person was to cancel it
-    is not retried. Raises `NoRest` on timeout.
+    is not retried. Raise `NoRest` on timeout.
     """
     for tenant in Tenant.objects.filter(status=TenantStatus.SUSPENDED):
         resume_tenant(tenant.pk)

@@ -1,4 +1,4 @@
-"""Messages are small wake-ups, which contain only ids."""
+"""Messages are small wake-ups, which contain ids and names of steps, but no content."""
 
 import json
 from collections.abc import Collection

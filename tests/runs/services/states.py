@@ -89,7 +89,7 @@ def call_in_progress(
 ) -> Iterator[list[StepOutcome]]:
     """Execute a step in a thread that waits for the model during the block.
 
-    Yields a list, which holds the step's outcome after the block. The model answers at the end of the block, or once
+    Yield a list, which holds the step's outcome after the block. The model answers at the end of the block, or once
     `gate` is set.
     """
     gate, outcomes = gate or threading.Event(), list[StepOutcome]()

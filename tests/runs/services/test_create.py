@@ -26,7 +26,7 @@ CONFIG: dict[str, object] = {"keyword": "coffee grinder", "language": "en"}
 def refused(tenant: Tenant, config: dict[str, object]) -> str:
     """Return the message with which the run is refused.
 
-    Fails if a run, an audit entry, a used prompt or a message remains.
+    Fail if a run, an audit entry, a used prompt or a message remains.
     """
     with pytest.raises(SeoGenError) as caught:
         run_create(tenant_id=tenant.pk, config=config)

@@ -1,4 +1,4 @@
-"""Pausing: a call in progress ends and its output is kept, and no other call begins."""
+"""Pausing: a call in progress is completed and its output kept, and no other call begins."""
 
 import threading
 

@@ -45,7 +45,7 @@ BOUND = Decimal("0.225")
 def model() -> Iterator[Callable[..., None]]:
     """Give the model of `make_run` prices for input and output only, and an output limit of 1,000 tokens.
 
-    Yields a function that changes its prices.
+    Yield a function that changes its prices.
     """
     row = standard_model()
     prices, limit = prices_in_force(row.pk), row.max_output_tokens

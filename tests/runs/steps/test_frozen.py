@@ -64,7 +64,7 @@ class Frozen:
         self.process = start("tests.runs.steps.freezing", folder, self.queue, FREEZE_FOLDER=str(folder))
 
     def give(self, tenant: Tenant, run: Run, plan: str) -> bool:
-        """Have the worker execute the step and freeze at the point; return False if the step ended before it."""
+        """Have the worker execute the step and freeze at the point; return False if the step never reached it."""
         (self.folder / "plan").write_text(plan)
         (self.folder / "frozen").unlink(missing_ok=True)
         done = self.done()

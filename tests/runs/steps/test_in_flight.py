@@ -1,4 +1,4 @@
-"""The heartbeat: one renews the leases of all steps that a worker is executing, and no tenant delays another."""
+"""One heartbeat renews the leases of all steps that a worker is executing, and no tenant delays another."""
 
 from __future__ import annotations
 

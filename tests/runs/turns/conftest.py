@@ -31,7 +31,7 @@ def own_queue(settings: Settings) -> Iterator[str]:
 
 @pytest.fixture
 def limit(monkeypatch: pytest.MonkeyPatch) -> Limits:
-    """Replace the control database's limits with a dictionary under the script's names, and return it.
+    """Replace the control database's limits with a dictionary, keyed by the script's names for them, and return it.
 
     A test changes it before the first `take`.
     """

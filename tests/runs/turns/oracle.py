@@ -1,4 +1,7 @@
-"""A second, naive implementation of the script's decisions: plain lists, and every rule evaluated on each call."""
+"""A second, naive implementation of what the script of `runs.turns` decides.
+
+It has plain lists, and evaluates every rule on each call.
+"""
 
 from __future__ import annotations
 

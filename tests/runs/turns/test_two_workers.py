@@ -36,7 +36,7 @@ BREAKER = {"LLM_BREAKER_FAULTS": "3", "LLM_BREAKER_OPEN_S": "0.5", "LLM_BREAKER_
 def own_queue() -> Iterator[None]:
     """Use the session's queue, which the workers read, instead of the test's own.
 
-    Deletes all keys of turns before and after the test.
+    Delete all keys of turns before and after the test.
     """
     begin_anew()
     store.delete_keys("*")

@@ -1,4 +1,4 @@
-"""A step whose model cannot be called moves once to its fallback, at the fallback's prices; `run show` says so."""
+"""A step whose model cannot be called moves to a fallback and its prices, unless it may have used tokens."""
 
 from __future__ import annotations
 
