@@ -149,7 +149,7 @@ def our_sql() -> tuple[str, ...]:
 
 @cache
 def names_used() -> list[str]:
-    """Return the unqualified names before a parenthesis in our strings; PostgreSQL knows which are its functions."""
+    """Return the unqualified names before a parenthesis in our strings; not all of them are functions."""
     return sorted({name for text in our_sql() for name in re.findall(r"(?<![\w.\"])([a-z_][a-z0-9_]+)\(", text)})
 
 

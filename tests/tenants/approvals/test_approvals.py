@@ -1,4 +1,4 @@
-"""Operations that need a second person: none passes without an approval that counts, and an approval passes once."""
+"""Operations that need a second person: none runs without a valid approval, and an approval works only once."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ COPY = "COPY public.runs (id) FROM stdin;\n"
 
 
 def filtered(text: str) -> str:
-    """Return what psql is given, without the first and the last line, which disable and enable its commands."""
+    """Return what psql is given, without the first and the last line, which disable and enable backslash commands."""
     lock, *lines, unlock = b"".join(statements(io.BytesIO(text.encode()))).decode().splitlines(keepends=True)
     assert lock.startswith("\\restrict ") and unlock == lock.replace("\\restrict", "\\unrestrict")
     return "".join(lines)

@@ -35,7 +35,7 @@ def test_wal_archive_is_stored_unless_set(settings: Any) -> None:
 
 
 def test_the_migrations_that_were_applied_are_recorded() -> None:
-    """The session's first set-up created the log itself."""
+    """The first entry, from the session's set-up, lists even the migration that created the log."""
     first = ControlAuditLog.objects.filter(action="control.setup").earliest("id")
     assert first.details is not None
     assert {"audit_control.0001_initial", "tenants.0001_initial"} <= set(first.details["migrations"])

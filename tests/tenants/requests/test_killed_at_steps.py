@@ -128,7 +128,7 @@ def test_a_migration_of_the_fleet(
 
 
 def killed_at(step: str, request: OperationRequest, release: NextRelease | None = None) -> OperationRequest:
-    """Carry out the request in a process that is killed at the step; then end it in this process, and return it."""
+    """Carry out the request in a process that is killed at the step, then finish it in this process; return it."""
     with forked(_work_and_die, request.pk, step, release) as (process, heard):
         process.join()
         is_killed = process.exitcode == -signal.SIGKILL

@@ -1,4 +1,4 @@
-"""The steps of operations have words: what is being done, and what it is called when it is over."""
+"""Steps of operations are shown in words, while they run and once they are over, and durations with their units."""
 
 from __future__ import annotations
 

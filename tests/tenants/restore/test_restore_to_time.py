@@ -61,7 +61,7 @@ def moment(server: DatabaseServer) -> datetime:
 def at_work(tenant: Tenant) -> Iterator[list[int]]:
     """Add runs to a tenant in the background; yield a list to which each read adds the number of runs that it sees.
 
-    Fails at the end if an error occurred or a run was lost.
+    Fail at the end if an error occurred or a run was lost.
     """
     seen: list[int] = []
     failures: list[BaseException] = []
@@ -130,7 +130,7 @@ def runs_of(tenant: Tenant) -> list[object]:
 
 
 def test_the_moment_before_a_table_was_emptied(archived: DatabaseServer, trio: list[Tenant]) -> None:
-    """The next commit after the target is the fatal one itself, so its locks are still held when recovery stops.
+    """The next commit after the target is the destructive one itself, so its locks are still held when recovery stops.
 
     A prepared transaction that was never ended keeps its locks, too.
     """

@@ -65,7 +65,7 @@ def named(text: str, tenant: Tenant, table: str, gid: str) -> bool:
 
 
 class TestCommands:
-    """Each command works on one tenant whose table is locked and one without problems."""
+    """Each command is given a tenant whose table is locked, and one without problems."""
 
     @pytest.mark.parametrize("table", ["runs", "tenant_identity", "django_migrations"])
     def test_migrate_stops_before_any_change(

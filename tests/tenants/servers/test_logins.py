@@ -18,8 +18,8 @@ PREFIX, ADMIN = "lowly", "lowly_admin"
 
 @pytest.fixture
 def lowly() -> Iterator[ServerSession]:
-    """Yield a session of an administrator with CREATEDB, CREATEROLE, pg_signal_backend and its owner role, and no other
-    right.
+    """Yield a session of an administrator whose only rights are CREATEDB, CREATEROLE, pg_signal_backend, its owner role
+    and CONNECT on the database postgres.
     """
     url = DatabaseServer.objects.get(pk="main").admin_url
     with psycopg.connect(superuser_url(url), autocommit=True) as superuser:

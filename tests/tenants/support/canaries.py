@@ -53,8 +53,8 @@ def canary() -> str:
 
 
 def fill_columns(tenant: Tenant, text: str) -> None:
-    """Put the string into the text and JSON columns of the tenant's contents in all rows, unless a constraint forbids
-    it.
+    """Put the string into the text and JSON columns of all the tenant's runs, steps, calls, artifacts, prompts and
+    overrides, unless a constraint forbids it.
     """
     with as_superuser(tenant) as connection:
         columns = {(table, column): kind for table, column, kind in connection.execute(COLUMNS).fetchall()}
