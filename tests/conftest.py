@@ -105,7 +105,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """Keep the garbage collector from searching what stays loaded, which takes a tenth of the session's time."""
+    """Keep the garbage collector from searching what stays loaded, which would take a tenth of the session's time."""
     gc.collect()
     gc.freeze()
     # Rendering a page makes many objects, few of them garbage.
@@ -191,7 +191,7 @@ def unit(request: pytest.FixtureRequest, django_db_blocker: DjangoDbBlocker) -> 
 
 @pytest.fixture(autouse=True)
 def leaves_nothing_behind(request: pytest.FixtureRequest, databases: None) -> Iterator[None]:
-    """Fail the test that leaks, not those after it, which start cleanly in any case.
+    """Fail the test that leaks or logs in as a forbidden role, and clean up, so that later tests are not affected.
 
     It is set up before a test's own fixtures and torn down after them: what they clean up is not a leak.
     """

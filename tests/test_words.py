@@ -1,4 +1,4 @@
-"""One word, one meaning: docs/glossary.md. Check what a list of words can find in messages and pages."""
+"""Messages and pages use the words of docs/glossary.md, as far as a list of words can tell."""
 
 import ast
 import re
@@ -91,7 +91,7 @@ def _texts(path: Path) -> Iterator[str]:
 
 
 def _prose(page: str) -> str:
-    """Return the page without code, links and their texts (commands), on one line."""
+    """Return the page's text on one line, without its title, code, links and their texts."""
     # The title of a command's page is its name.
     without_code = re.sub(r"\A# [^\n]*\n|```.*?```|`[^`]*`", "", page, flags=re.DOTALL)
     return _unwrapped(re.sub(r"\[[^\]]*\]\([^)]*\)", "", without_code))

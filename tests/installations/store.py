@@ -1,4 +1,4 @@
-"""Store an installation, and revive it in another home."""
+"""The files of a stored installation, and how to revive it in another home."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FOR_EVER_DAYS = 36_500
 
 
 def program_environment(llm: FakeLLM) -> dict[str, str]:
-    """Return the environment in which the program uses `llm` in place of the local LLM and OpenAI."""
+    """Return the variables with which the program uses `llm` as the local LLM, and may use it as OpenAI's server."""
     return {
         "LOCAL_LLM_URL": llm.url,
         "LLM_ALLOWED_HOSTS": urlsplit(llm.url).netloc,

@@ -1,4 +1,4 @@
-"""Imported once by the process that tests fork from (tests/support/forked.py)."""
+"""Set up Django in the process that tests fork from (tests/support/forked.py), and import what their forks use."""
 
 import django
 

@@ -1,4 +1,4 @@
-"""A proxy for the tests' S3 server that refuses what some compatible servers lack. It passes everything else on."""
+"""A proxy for the tests' S3 server that refuses requests as some compatible servers do, and forwards all others."""
 
 from __future__ import annotations
 

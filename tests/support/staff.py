@@ -1,4 +1,4 @@
-"""Staff members with a browser session, and a tenant with data to view."""
+"""Staff members, a logged-in client, and tenants with data to view."""
 
 from __future__ import annotations
 

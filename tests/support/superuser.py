@@ -1,4 +1,4 @@
-"""The superuser of the tests' servers, with which tests attack and see everything. Our own roles may do less."""
+"""The superuser of the tests' servers, which tests use to attack and to see everything. Our own roles may do less."""
 
 from __future__ import annotations
 

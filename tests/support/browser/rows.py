@@ -411,7 +411,7 @@ def _operations(tenant: Tenant, user: User, made: Made) -> dict[str, str]:
 
 
 def _copies(tenant: Tenant, operation: Any, made: Made) -> dict[str, Any]:
-    """Create the preview of a copy of prompts to the tenant itself and others, and a copy."""
+    """Create a finished preview of copying prompts to all tenants, and the finished copy."""
     from prompts.fleet.compare import digest_of
     from prompts.models import Prompt
     from prompts.selectors import active_prompts
@@ -565,7 +565,7 @@ def _batches(tenant: Tenant, made: Made) -> dict[str, str]:
 
 
 def _model(made: Made) -> dict[str, str]:
-    """Create a model with a price from today on, and one that begins 30 days later."""
+    """Create a model with two prices: one from today on, and one from 30 days later on."""
     from llm.models import LLMModel, PriceSource
     from llm.prices.history import price_add
     from llm.types import ModelPrices

@@ -1,6 +1,6 @@
 """`make screenshots`: a picture of every page of both sites, in each language, color scheme and width.
 
-    python -m tests.support.browser.screenshots [--home FOLDER] [--output FOLDER] [--only TEXT] [--quick]
+`python -m tests.support.browser.screenshots --help` lists the options.
 
 The first call fills a demonstration in its home, var/screenshots-home; later calls use it again. The pictures go to
 var/screenshots/<language>-<scheme>-<width>/.
