@@ -50,7 +50,7 @@ def test_one_version_of_each_package_in_all_files_that_are_installed_together() 
 
 
 def test_make_installs_nothing_without_its_hash() -> None:
-    """The project itself is exempt, since it is here already; what builds it is not fetched for an isolated build."""
+    """The project itself is exempt, since it is here already, and its build uses only what is installed."""
     lines = (CHECKOUT / "Makefile").read_text().splitlines()
     recipes = [line.strip().removeprefix("@") for line in lines if line.startswith("\t")]
     by_pip = [line for line in recipes if line.startswith(("$(PIP) install", "$(INSTALL)"))]

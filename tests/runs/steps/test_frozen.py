@@ -202,7 +202,7 @@ def digests_agree(tenant: Tenant, run: Run) -> bool:
 def plans() -> Iterator[str]:
     """Yield the points to stop at, then one that does not exist.
 
-    In `make chaos`, yields the numbers 1, 2, 3 … instead, so that the worker stops at each point.
+    In `make chaos`, yield the numbers 1, 2, 3 … instead, so that the worker stops at each point.
     """
     yield from map(str, count(1)) if "CHAOS_ROUNDS" in os.environ else (*EXPECTED, "nothing has this name")
 
