@@ -191,7 +191,7 @@ def backups_section(visible: QuerySet[Tenant]) -> Section:
     )
     rows = [(_backup_row(tenant), vars(tenant)["total"]) for tenant in _counted(overdue)[:ROWS_MAX]]
     page = reverse("admin:tenants_backup_changelist")
-    return _section("backups", _("Backups overdue"), _("No active tenant's backup is overdue."), rows, page)
+    return _section("backups", _("Backups overdue"), _("No backup of an active tenant is overdue."), rows, page)
 
 
 def models_section() -> Section:
