@@ -78,7 +78,9 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     search_fields: ClassVar[tuple[str, ...]] = (
         *("user_id", "details__name", "details__model", "=resource_id", "=resource_type", "=operation_id", "=action"),
     )
-    search_help_text = _("Part of a person's or an object's name, or the exact id of an object or an operation")
+    search_help_text = _(
+        "Part of a person's or an object's name; or an exact object id, operation id, resource or action"
+    )
     fields: ClassVar[tuple[str, ...]] = (
         *("time", "user_id", "whole_action", "all_sentences", "link", "shown_type", "resource_id"),
         *("shown_details", "operation_id", "sequence", "previous_hash", "entry_hash"),
@@ -140,7 +142,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     def shown_action(self, entry: AuditEntry) -> str:
         return title_of(entry.action)
 
-    @admin.display(description=_("object"))
+    @admin.display(description=_("description"))
     def what(self, entry: AuditEntry) -> SafeString | str | None:
         found = self._sentences(entry)
         lines = found[:SENTENCES_IN_LIST]
@@ -149,7 +151,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
             lines.append(ngettext("and %(n)d more value", "and %(n)d more values", more) % {"n": more})
         return _lines(lines) if lines else _name_in(entry)
 
-    @admin.display(description=_("object"))
+    @admin.display(description=_("description"))
     def all_sentences(self, entry: AuditEntry) -> SafeString | str | None:
         return _lines(self._sentences(entry)) or _name_in(entry)
 
@@ -220,7 +222,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
         return label
 
     def _admin_of(self, entry: AuditEntry) -> Any:
-        """Return the admin class of the entry's object; None if this site has none."""
+        """Return the model admin of the entry's object; None if this site has none."""
         admins = self.admin_site._registry.values()
         return next((one for one in admins if getattr(one, "resource_type", None) == entry.resource_type), None)
 
@@ -235,7 +237,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
 
 
 class AuditLogAdmin(AuditEntryAdmin):
-    """A tenant's own log."""
+    """The audit log in a tenant's own database."""
 
 
 def log_state(log: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from config.base.fields import SerialField, SqlNow
 
 
 class AuditEntry(models.Model):
-    """One event. Never updated or deleted: the database rejects both (see `audit.log.chain_sql`).
+    """An audit entry. Never updated or deleted: the database rejects both (see `audit.log.chain_sql`).
 
     `user_id` is text and not a foreign key, so deleting an account does not change the log.
     """

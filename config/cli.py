@@ -49,9 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def manage(argv: Sequence[str]) -> int:
-    """Run `manage.py`: Django's command line, which also starts our servers and reports our errors. Return the exit
-    status.
-    """
+    """Run `manage.py`, Django's command line, with our servers and error reports; return the exit status."""
     words = list(argv[1:])
 
     def run() -> int:
@@ -220,10 +218,13 @@ def _expected(error: Exception) -> SeoGenError | None:
             _("The configuration is invalid: %(reason)s") % {"reason": reason}, code="configuration_invalid"
         )
     if isinstance(error, OSError) and error.errno in SURROUNDINGS:
-        return SeoGenError(
-            _("%(path)s cannot be used: %(reason)s.") % {"path": error.filename or "-", "reason": error.strerror},
-            code="file_unusable",
+        # A write to a full disk does not name its file.
+        message = (
+            _("%(path)s cannot be used: %(reason)s.")
+            if error.filename
+            else _("The disk or a file cannot be used: %(reason)s.")
         )
+        return SeoGenError(message % {"path": error.filename, "reason": error.strerror}, code="file_unusable")
     return None
 
 
@@ -242,16 +243,16 @@ def _read_only(reason: str) -> SeoGenError:
     if is_standby:
         return SeoGenError(
             _("The control database is read-only: its server is a standby."),
-            hint=_("Nothing was changed. Point DATABASE_URL to the primary."),
+            hint=_("Point DATABASE_URL to the primary."),
             code="control_database_read_only",
         )
     if read_only == "on":
         return SeoGenError(
             _(
-                "The control database is read-only, and may be a standby: PGOPTIONS, its URL, its"
-                " role or its server has set default_transaction_read_only."
+                "The control database is read-only: PGOPTIONS, its URL, its role, the database itself or its server"
+                " sets default_transaction_read_only."
             ),
-            hint=_("Nothing was changed. Turn that setting off, or point DATABASE_URL to the primary."),
+            hint=_("Turn that setting off, or point DATABASE_URL to the primary."),
             code="control_database_read_only",
         )
     return SeoGenError(

@@ -116,7 +116,7 @@ def archive_problem(archive: AuditArchive) -> str:
             "kept": archive.entries,
         }
     if (found.first_bad or archive.entries + 1) != (archive.first_bad or archive.entries + 1):
-        return _("The record of the archived audit log of %(tenant)s was changed.") % {"tenant": archive.tenant_id}
+        return _("The summary of the archived audit log of %(tenant)s was changed.") % {"tenant": archive.tenant_id}
     if (
         ArchivedAuditLog.objects.using(CONTROL)
         .filter(identity=archive.identity)

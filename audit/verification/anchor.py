@@ -67,7 +67,7 @@ class _End:
 
 
 def _busy() -> JobBusy:
-    return JobBusy(_("Another process is taking anchors of the audit logs."))
+    return JobBusy(_("Another process is anchoring the audit logs."))
 
 
 def audit_anchor() -> AnchorReport:

@@ -121,7 +121,7 @@ def _take_documents(found: Evidence, place: Place, runs: dict[str, Anchoring]) -
     for kept in documents_kept(place):
         if kept.document is None:
             found.problems.append(
-                Problem(Kind.DOCUMENT, _("%(name)s is not an anchor document.") % {"name": kept.name})
+                Problem(Kind.DOCUMENT, _("%(name)s is not a valid anchor document.") % {"name": kept.name})
             )
             continue
         links[kept.name, kept.sha256] = kept.document.previous

@@ -39,7 +39,7 @@ class Restored:
 
 
 def life_begins(tenant_id: str, identity: UUID) -> datetime | None:
-    """Return the time of the last clone or import that brought in the tenant's database; None if there was none.
+    """Return the time of the last clone or import that created the tenant's database; None if there was none.
 
     Older anchors belong to an earlier life under the same identity, whose log is in the archive.
     """

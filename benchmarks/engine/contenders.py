@@ -93,7 +93,5 @@ class BareCelery:
         )
 
     def finished(self) -> int:
-        """Return how many runs have finished, derived from the calls that the model's server received since the round
-        began: nothing else counts runs.
-        """
+        """Return how many runs have finished, computed from the calls of this round: nothing else counts runs."""
         return len(self._environment.llm.times()) // len(self._steps)

@@ -97,7 +97,7 @@ class OperatorCommand(BaseCommand):
             approval_id = request_approval(error, reason)
             raise Refusal(
                 _("Approval %(id)s was requested. Nothing else was done.") % {"id": approval_id},
-                hint=_("Once another person has approved it in the admin, pass --approval %(id)s.")
+                hint=_("Once another person has approved it in the admin, pass --approval %(id)s instead.")
                 % {"id": approval_id},
                 code="approval_requested",
             ) from error
@@ -177,7 +177,7 @@ class OperatorCommand(BaseCommand):
             typed = ""
         if typed != tenant_id:
             raise Refusal(
-                _("What was typed is not %(id)s. Nothing was done.") % {"id": tenant_id}, code="confirmation_wrong"
+                _("You did not type %(id)s. Nothing was done.") % {"id": tenant_id}, code="confirmation_wrong"
             )
 
 

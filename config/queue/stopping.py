@@ -22,15 +22,13 @@ logger = logging.getLogger(__name__)
 
 @signals.worker_shutting_down.connect
 def stop_after_calls(**_signal: Any) -> None:
-    """Hand back the steps that are still running once the wait is over. Celery has stopped taking new ones."""
+    """Return the steps that are still running once the wait is over. Celery has stopped taking new ones."""
     _in_thread(settings.WORKER_STOP_WAIT_S)
 
 
 @signals.worker_ready.connect
 def stop_at_once_on_quit(**_signal: Any) -> None:
-    """Hand back the steps immediately on SIGQUIT. With Celery's handler, they would stay claimed until their leases
-    end.
-    """
+    """Return the steps immediately on SIGQUIT; Celery's handler would leave them claimed until their leases end."""
 
     def handle(number: int, frame: FrameType | None) -> None:
         state.should_stop = 0  # type: ignore[assignment]  # the stub knows no exit code

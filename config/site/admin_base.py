@@ -139,7 +139,7 @@ class StaffAdmin(ConflictAdmin):
         return str(found)
 
     def audit_names(self, request: HttpRequest, ids: Collection[str]) -> dict[str, str]:
-        """Return {id: name} of the objects that people know by a name; audit logs hold only ids, which may be any text.
+        """Return {id: name} of objects that people know by a name. `ids` come from an audit log and may be any text.
 
         Called once for each list of entries. Objects that the person may not see are left out.
         """
@@ -273,9 +273,9 @@ def form_page(
 ) -> TemplateResponse:
     """Return a page of the admin with a form whose POST calls a service instead of saving a model.
 
-    The button that submits is red if the service `destroys` something.
-    `other_submit` is a second button: its name in the POST, and its text. `back_url` is where "Go back" leads;
-    the default is the model's list. `rows` names what the form is about, and `more_rows` says how many more there are.
+    The button that submits is red if the service `destroys` something. `other_submit` is a second button: its name in
+    the POST, and its text. `back_url` is where "Go back" leads; the default is the model's list. `rows` names what the
+    form is about, and `more_rows` says how many more there are.
     """
     context = {
         **admin.admin_site.each_context(request),

@@ -176,9 +176,10 @@ class ConflictAdmin(UnfoldModelAdmin):
 
     def _not_deleted(self, row: Model, conflict: Conflict) -> str:
         if conflict.seen is None:
-            return _("Nothing was deleted: the page did not say which state of %(name)s it showed. Confirm again.") % {
-                "name": row
-            }
+            return _(
+                "Nothing was deleted: the form was incomplete, so it is unknown whether someone else has changed"
+                " %(name)s. Check it and confirm again."
+            ) % {"name": row}
         return _("Nothing was deleted: %(name)s was changed after you opened the page. Check it and confirm again.") % {
             "name": row
         }

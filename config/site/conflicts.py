@@ -68,8 +68,8 @@ class Conflict:
     def sentence(self, name: str) -> str:
         if self.seen is None:
             return _(
-                "Nothing was saved: this page does not say which state of %(name)s it showed. It does now. Check your"
-                " values and save again."
+                "Nothing was saved: the form was incomplete, so it is unknown whether someone else has changed"
+                " %(name)s. Check your values and save again."
             ) % {"name": name}
         if self.changed_by is None:
             return _(
@@ -200,7 +200,13 @@ class SeenForm(forms.Form):
 
     def _refuse(self, conflict: Conflict) -> None:
         if conflict.seen is None:
-            self.add_error(None, _("Nothing was saved: this form did not say what it showed. Submit it again."))
+            self.add_error(
+                None,
+                _(
+                    "Nothing was saved: the form was incomplete, so it is unknown whether someone else has changed the"
+                    " values. Check them and submit the form again."
+                ),
+            )
             return
         self.add_error(
             None,
@@ -269,7 +275,7 @@ class SeenFormSet(RowFormSet):
         lines = [conflict.sentence(str(form.instance))]
         for one in differences(form, self._stored(form), conflict):
             values = {"field": one.label, "stored": one.stored or _("nothing"), "typed": one.typed or _("nothing")}
-            lines.append(_("%(field)s: stored now %(stored)s, yours %(typed)s.") % values)
+            lines.append(_("%(field)s: the stored value is %(stored)s, yours is %(typed)s.") % values)
         form.add_error(None, lines)
 
     def _stored(self, form: Any) -> Model:

@@ -172,7 +172,7 @@ def _control_menu(request: HttpRequest) -> list[Item]:
             _item(request, "audit_control.auditanchor", "anchor", _("Anchors")),
             _item(request, "tenants.erasure", "delete_forever", _("Erasures")),
             _item(request, "audit_control.auditarchive", "inventory_2", _("Archived audit logs")),
-            _item(request, "audit_control.archivedauditlog", "manage_history", _("Archived entries")),
+            _item(request, "audit_control.archivedauditlog", "manage_history", _("Archived audit entries")),
             closed=True,
         ),
         _group(

@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 class RequestLogMiddleware:
-    """The outermost middleware, so that it times the whole request."""
+    """Logs successful requests with their duration; it is the outermost middleware, so that it times all of them."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response

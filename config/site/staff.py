@@ -63,9 +63,7 @@ class RoleForm(_Form):
 
 
 class RoleFormSet(_FormSet):
-    """Accepts only roles for tenants that the person who gives them administers, and at least one, unless that person
-    administers all tenants.
-    """
+    """Accepts only roles for tenants that the giver administers; requires one, unless they administer all tenants."""
 
     administrated: Administrated
 

@@ -99,9 +99,7 @@ def may_manage_user(user: Account, other: User) -> bool:
 
 
 def users_seen_by(user: Account) -> QuerySet[User]:
-    """Return the users that the list shows to `user`: themselves and those they manage, or, to administrators of
-    all tenants, everyone.
-    """
+    """Return the users that `user` sees: themselves and those they manage; everyone if they administer all tenants."""
     if administrated_by(user).everything:
         return User.objects.using("default").all()
     return User.objects.using("default").filter(Q(pk__in=users_managed_by(user).values("pk")) | Q(pk=user.pk))

@@ -138,8 +138,9 @@ class _Starter:
         self.moved |= old is not None and old.port != new_port
 
     def _launch(self, service: Service, fixed: int | None, old: ServiceRecord | None) -> int:
-        """Launch the service, wait until it is ready, and return its port: a new one if its previous port is taken,
-        unless the port is fixed.
+        """Launch the service, wait until it is ready, and return its port.
+
+        If its previous port is taken, use another one; if its fixed port is taken, raise `PortTaken`.
         """
         port = fixed or (old.port if old else 0)
         deadline = time.monotonic() + (RETRY_WAIT_S if self._is_recovering(service) else 0)

@@ -130,8 +130,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except PermissionError as error:
-        message = f"{path} belongs to another user."
-        hint = "Run the command as that user, or set another SEO_GEN_HOME."
+        message = f"{path} cannot be read by this user."
+        hint = "Run the command as the file's owner, or set another SEO_GEN_HOME."
         raise StackError(message, hint=hint, code="stack_state_foreign") from error
     except ValueError as error:
         raise StackError(

@@ -69,11 +69,10 @@ def _alone() -> Iterator[None]:
 
 
 def let_through(account: pwd.struct_passwd, path: Path) -> None:
-    """Add an access list entry to those folders above `path` that the account cannot search, so that it can search
-    them.
+    """Let the account search the folders above `path`: add an access list entry to those that it cannot search yet.
 
-    The entry is for this account alone, and does not let it list or read the folders. Raises `StackError` if that
-    fails.
+    The entries are for this account alone, and do not let it list the folders. Raises `StackError` if one cannot be
+    added.
     """
     for folder in _locked_folders(account, path):
         try:

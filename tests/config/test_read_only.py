@@ -57,8 +57,7 @@ def test_every_command_reports_a_standby(tmp_path: Path) -> None:
             refused = seo_gen(*words, **environment)
             assert (refused.returncode, refused.stderr) == (
                 1,
-                "The control database is read-only: its server is a standby. Nothing was changed. Point DATABASE_URL"
-                " to the primary.\n",
+                "The control database is read-only: its server is a standby. Point DATABASE_URL to the primary.\n",
             ), words
         # Commands that only read work there.
         listed = seo_gen("tenant", "list", **environment)
@@ -70,9 +69,8 @@ def test_read_only_sessions_are_one_sentence(words: tuple[str, ...]) -> None:
     refused = seo_gen(*words, PGOPTIONS=READ_ONLY)
     assert refused.returncode == 1
     assert refused.stderr == (
-        "The control database is read-only, and may be a standby: PGOPTIONS, its URL, its role or its server has set"
-        " default_transaction_read_only. Nothing was changed. Turn that setting off, or point DATABASE_URL to the"
-        " primary.\n"
+        "The control database is read-only: PGOPTIONS, its URL, its role, the database itself or its server sets"
+        " default_transaction_read_only. Turn that setting off, or point DATABASE_URL to the primary.\n"
     )
 
 

@@ -9,9 +9,7 @@ from config.base.command import OperatorCommand, Refusal
 
 
 class Command(OperatorCommand):
-    help = (
-        "Record where audit logs end, so that later changes are detected; exit 1 if a log cannot be read or anchored."
-    )
+    help = "Record where audit logs end, so that later changes are detected; exit 1 if there is any problem."
 
     def perform(self, **options: Any) -> Any:
         self.report = audit_anchor()
@@ -20,8 +18,8 @@ class Command(OperatorCommand):
     def present(self, document: Any) -> None:
         self.stdout.write(
             ngettext(
-                "Anchored %(anchors)d of %(logs)d audit log at %(time)s; a log without new entries is skipped.",
-                "Anchored %(anchors)d of %(logs)d audit logs at %(time)s; logs without new entries are skipped.",
+                "Anchored %(anchors)d of %(logs)d audit log at %(time)s; an unchanged log is skipped.",
+                "Anchored %(anchors)d of %(logs)d audit logs at %(time)s; unchanged logs are skipped.",
                 document["logs"],
             )
             % {

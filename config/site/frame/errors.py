@@ -32,7 +32,10 @@ def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpR
 
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    text = _("This page does not exist. It may have been deleted, or the address may have been mistyped.")
+    text = _(
+        "This page does not exist, or your account may not see it. It may have been deleted, or the address may have"
+        " been mistyped."
+    )
     return error_response(HTTPStatus.NOT_FOUND, _("Page not found"), text)
 
 

@@ -24,7 +24,7 @@ Part = dict[str, Any]
 
 @register.inclusion_tag("admin/breadcrumb.html", takes_context=True)
 def breadcrumb(context: RequestContext) -> Part:
-    """Write where the page is: the entry of the menu, the row, and the page, unless it is the entry's or the row's own.
+    """Write the path to a page: its menu entry, its row, and its title unless the page is the entry's or the row's own.
 
     Rows are shown as `name_of` returns them, and titles of pages as they are: neither an id nor a name is capitalized.
     """

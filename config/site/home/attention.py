@@ -76,15 +76,13 @@ def run_sections(visible: QuerySet[Tenant]) -> list[Section]:
     waiting = [_run_row(run) for run in found if run.pause_cause == PauseCause.REVIEW]
     others = [_run_row(run) for run in reversed(found) if run.pause_cause != PauseCause.REVIEW]
     return [
-        _section("stopped", _("Runs that failed or are paused"), _("No run needs attention."), others),
+        _section("stopped", _("Runs that failed or are paused"), _("No run has failed recently or is paused."), others),
         _section("reviews", _("Runs waiting for review"), _("No run is waiting for review."), waiting),
     ]
 
 
 def fleet_totals(visible: QuerySet[Tenant]) -> list[dict[str, Any]]:
-    """Return, for each schema version, the number of tenants that have it, the sum of their monthly budgets, and the
-    ids of those that have drifted.
-    """
+    """Return, by schema version, the number of tenants, the sum of their monthly budgets, and which have drifted."""
     drifted = Q(schema_drift__isnull=False) & ~Q(schema_drift=[])
     totals = visible.order_by().values("schema_version")
     counted = totals.annotate(
@@ -165,7 +163,8 @@ def schema_section(totals: list[dict[str, Any]]) -> Section:
         text = ngettext("%(count)d tenant is behind this release", "%(count)d tenants are behind this release", behind)
         rows.insert(0, Row(text % {"count": behind}, f"{page}?state=behind", _("behind"), "warning"))
     counted = [(row, len(rows)) for row in rows[:ROWS_MAX]]
-    return _section("schema", _("Schemas"), _("Every schema matches its migrations."), counted, page)
+    empty = _("No schema is behind this release or known to have drifted.")
+    return _section("schema", _("Schemas"), empty, counted, page)
 
 
 def backups_section(visible: QuerySet[Tenant]) -> Section:
@@ -192,7 +191,7 @@ def backups_section(visible: QuerySet[Tenant]) -> Section:
     )
     rows = [(_backup_row(tenant), vars(tenant)["total"]) for tenant in _counted(overdue)[:ROWS_MAX]]
     page = reverse("admin:tenants_backup_changelist")
-    return _section("backups", _("Backups overdue"), _("Every active tenant has a recent backup."), rows, page)
+    return _section("backups", _("Backups overdue"), _("No backup of an active tenant is overdue."), rows, page)
 
 
 def models_section() -> Section:
@@ -202,7 +201,8 @@ def models_section() -> Section:
     found = retiring.order_by(F("retires_on").asc(nulls_last=True), "provider_id", "model_name")
     rows = [(_model_row(model), vars(model)["total"]) for model in _counted(found)[:ROWS_MAX]]
     page = reverse("admin:llm_llmmodel_changelist")
-    return _section("models", _("Retiring models"), _("No active model is being retired."), rows, page)
+    empty = _("No active model is deprecated or retires within 90 days.")
+    return _section("models", _("Retiring models"), empty, rows, page)
 
 
 def queue_facts(visible: QuerySet[Tenant]) -> dict[str, Any]:
@@ -225,9 +225,9 @@ def queue_facts(visible: QuerySet[Tenant]) -> dict[str, Any]:
 
 def _worker_sentence(seconds: float | None) -> str:
     if seconds is None:
-        return _("The cache cannot be read, so no one knows when a worker was last seen.")
+        return _("The cache cannot be read, so it is unknown when a worker was last seen.")
     if seconds >= KEPT_S:
-        return _("No worker has been seen for a day.")
+        return _("No worker is known to have run in the last day.")
     if seconds > WORKER_LATE_S:
         minutes = round(seconds / 60)
         return ngettext(
@@ -297,5 +297,5 @@ def _model_row(model: Any) -> Row:
     if model.retires_on is None:
         detail = _("The provider is retiring it; no date has been announced.")
     else:
-        detail = _("The provider stops serving it on %(day)s.") % {"day": model.retires_on.isoformat()}
+        detail = _("Its retirement date is %(day)s.") % {"day": model.retires_on.isoformat()}
     return Row(str(model), reverse("admin:llm_llmmodel_change", args=[model.pk]), detail=detail)

@@ -56,7 +56,7 @@ def _sections() -> list[Section]:
         Section(
             "stopped",
             _("Runs that failed or are paused"),
-            _("No run needs attention."),
+            _("No run has failed recently or is paused."),
             [_row(run, errors.get(run.pk) or str(CAUSES.get(run.pause_cause, ""))) for run in stopped[:ROWS_MAX]],
             len(stopped),
             f"{runs}?status__in={RunStatus.FAILED},{RunStatus.PAUSED}",

@@ -29,7 +29,7 @@ def account_named(username: str) -> User:
     if user is None:
         raise AccountUnsuitable(
             _("There is no account '%(username)s'.") % {"username": username},
-            hint=_("The admin lists all accounts under Users."),
+            hint=_("`seo-gen staff list` shows the accounts of staff."),
         )
     return user
 
@@ -42,7 +42,7 @@ def password_permit(*, username: str, minutes: int) -> PasswordPermit:
     user = account_named(username)
     if not (user.is_superuser and user.is_active and user.is_staff):
         raise AccountUnsuitable(
-            _("%(username)s is not an active superuser.") % {"username": username},
+            _("%(username)s is not an active superuser with staff status.") % {"username": username},
             hint=_("Name an active superuser; other staff log in through the OpenID provider."),
         )
     if not user.has_usable_password():
@@ -53,7 +53,7 @@ def password_permit(*, username: str, minutes: int) -> PasswordPermit:
     if not 1 <= minutes <= MINUTES_MAX:
         raise AccountUnsuitable(
             _("A password can be allowed for one minute to one day."),
-            hint=_("Pass another number with --minutes."),
+            hint=_("Pass a number from 1 to 1440 with --minutes."),
         )
     with transaction.atomic(using="default"):
         permit, _made = PasswordPermit.objects.using("default").update_or_create(

@@ -71,7 +71,7 @@ def factor_enrol(*, user: User, secret: str, code: str) -> Enrolled:
     """
     step = _matching_step(secret, code, after=-1)
     if step is None:
-        raise CodeRefused(_wrong())
+        raise CodeRefused(_("This code is wrong. Enter the code that the app shows now."))
     with transaction.atomic(using="default"):
         User.objects.using("default").select_for_update().get(pk=user.pk)
         if SecondFactor.objects.using("default").filter(user=user).exists():
@@ -144,14 +144,17 @@ def _verify(user: User, code: str) -> CodeRefused | None:
     if factor is None:
         return CodeRefused(_("Your account has no second factor."), hint=_("Log in again."))
     if factor.locked_until and factor.locked_until > now:
-        return CodeRefused(_("Too many wrong codes were entered."), hint=_("Wait a few minutes, then use a new code."))
+        return CodeRefused(_("Too many wrong codes were entered."), hint=_("Try again later with a new code."))
     if factor.locked_until:
         factor.failures, factor.locked_until = 0, None
     step = _matching_step(factor.secret, code, after=factor.last_step)
     is_recovery = step is None and _use_recovery_code(factor, code, now)
     if step is None and not is_recovery:
         _count_failure(factor, now)
-        return CodeRefused(_wrong())
+        return CodeRefused(
+            _("This code is wrong or was used already."),
+            hint=_("Enter the code that the app shows now, or an unused recovery code."),
+        )
     factor.last_step = max(factor.last_step, step or 0)
     factor.failures = 0
     factor.save(using="default")
@@ -207,10 +210,6 @@ def _digest(code: str) -> str:
 
 def _totp(secret: str) -> TOTP:
     return TOTP(base64.b32decode(secret), DIGITS, SHA1(), STEP_S)
-
-
-def _wrong() -> str:
-    return _("This code is wrong or was used already. Enter the code that the app shows now.")
 
 
 def _record(action: str, user: User) -> None:

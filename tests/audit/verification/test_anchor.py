@@ -339,7 +339,7 @@ def test_a_locked_document_cannot_be_removed_or_overwritten(control: Victim, loc
     report = control.report()
     assert report.documents == 2
     assert [one.message for one in report.problems] == [
-        f"{second['Key'].removeprefix('audit/')} is not an anchor document."
+        f"{second['Key'].removeprefix('audit/')} is not a valid anchor document."
     ]
 
 

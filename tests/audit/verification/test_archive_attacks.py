@@ -90,7 +90,7 @@ def test_the_archived_log_of_an_erased_tenant_verifies(erased: Tenant) -> None:
         ("UPDATE archived_audit_logs SET tenant_id = 'x' WHERE identity = %s AND sequence = 5", "name another tenant"),
         (
             "UPDATE audit_archives SET chain_identity = gen_random_uuid() WHERE identity = %s",
-            "The record of the archived audit log of",
+            "The summary of the archived audit log of",
         ),
     ],
 )

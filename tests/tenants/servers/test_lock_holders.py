@@ -246,7 +246,7 @@ class TestAdvisoryLocks:
         with advisory_lock(anchor.LOCK, busy=FleetBusy):
             refused = seo_gen("audit", "anchor")
         assert refused.returncode == 1
-        assert "Another process is taking anchors of the audit logs. The lock is held by: " in refused.stderr
+        assert "Another process is anchoring the audit logs. The lock is held by: " in refused.stderr
         assert "Wait for it to finish, then try again." in refused.stderr
 
     def test_the_name_is_that_of_the_command(self, tenant: Tenant) -> None:

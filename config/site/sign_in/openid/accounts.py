@@ -119,7 +119,7 @@ def _created(name: str, claims: dict[str, Any]) -> User:
 def _refused(reason: str) -> OpenIDRefused:
     """Return an error with the same sentence for every reason: the page must not reveal which accounts exist."""
     return OpenIDRefused(
-        _("Your account at %(provider)s has no access here.") % {"provider": settings.OIDC_NAME},
+        _("Your account at %(provider)s cannot be used here.") % {"provider": settings.OIDC_NAME},
         hint=_("Ask an administrator."),
         reason=reason,
     )

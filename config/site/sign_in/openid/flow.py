@@ -76,7 +76,7 @@ def returned_claims(request: HttpRequest, *, redirect_uri: str) -> tuple[Begun, 
         raise OpenIDRefused(_not_begun(), reason="issuer")
     code = request.GET.get("code", "")
     if not code:
-        message = _("You did not log in at %(provider)s.") % {"provider": settings.OIDC_NAME}
+        message = _("%(provider)s did not complete the login.") % {"provider": settings.OIDC_NAME}
         raise OpenIDRefused(message, hint=_("Try again."), reason="no code")
     token = id_token_of(found, code=code, verifier=begun.verifier, redirect_uri=redirect_uri)
     return begun, claims_of(token, provider=found, nonce=begun.nonce)

@@ -83,7 +83,7 @@ def factor_off_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
         submit=_("Log out and set up a new one") if is_required else _("Turn off"),
         explanation=_("You will be logged out everywhere. The next login asks you to set up a new second factor.")
         if is_required
-        else _("Afterwards, your password alone will be enough to log in."),
+        else _("Afterwards, you will log in without a second factor."),
     )
 
 
@@ -224,7 +224,7 @@ def _page(site: AdminSite, request: HttpRequest, user: User, *, title: str, is_o
         "is_own": is_own,
         "may_change": is_own or (user.pk != request.user.pk and may_manage_user(request.user, user)),
         "table": {
-            "headers": [_("Browser"), _("Address"), _("Logged in"), _("Last seen"), _("Action")],
+            "headers": [_("Browser"), _("IP address"), _("Logged in"), _("Last seen"), _("Action")],
             "rows": [_session_row(request, row, current) for row in sessions],
         },
         "has_others": any(row.pk != current for row in sessions),
@@ -283,7 +283,7 @@ def _say_ended(request: HttpRequest, count: int) -> None:
     if count:
         messages.success(request, _("Sessions ended: %(count)s.") % {"count": count})
     else:
-        messages.info(request, _("The session had ended already."))
+        messages.info(request, _("There was no session left to end."))
 
 
 def _uuid(text: str) -> UUID:

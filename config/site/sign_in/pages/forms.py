@@ -41,7 +41,7 @@ class LoginForm(AuthenticationForm):
             return locked(attempt)
         if not may_use_password(attempt.username):
             return ValidationError(
-                _("Passwords are not accepted here. Log in through your company's account."), code="password_off"
+                _("Passwords are not accepted here. Log in with your company account."), code="password_off"
             )
         return error
 

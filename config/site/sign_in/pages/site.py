@@ -28,7 +28,7 @@ def account_links(request: HttpRequest) -> list[dict[str, str]]:
 
 
 class SignInPages(AdminSite):
-    """A part of the control site; a tenant's site sends its visitors there."""
+    """The sign-in pages of the control site. A tenant's site redirects to them."""
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         if request.method == "GET" and self.has_permission(request):

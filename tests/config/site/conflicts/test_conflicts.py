@@ -216,7 +216,7 @@ def test_an_editable_list_keeps_what_others_saved(model: LLMModel, first: Client
         old[f"{row_of(old, model)}-cost_per_1k_output_tokens"] = ["0.222"]
         refused = second.post(page, old)
         html = unescape(refused.content.decode())
-        assert refused.status_code == 200 and "stored now 0.111, yours 0.1" in html and REFUSED in html
+        assert refused.status_code == 200 and "the stored value is 0.111, yours is 0.1" in html and REFUSED in html
         model.refresh_from_db()
         assert model.cost_per_1k_output_tokens == Decimal("0.2")
         again = {**form_in(refused.content.decode(), "changelist-form"), "_save": ["Save"]}

@@ -21,7 +21,7 @@ from tests.config.site.sign_in.provider_server import CLIENT_ID, CLIENT_SECRET, 
 from tests.support.staff import make_user
 
 START, CALLBACK = "/admin/sign-in/openid/", "/admin/sign-in/openid/callback/"
-NO_ACCESS = "Your account at Example has no access here. Ask an administrator."
+NO_ACCESS = "Your account at Example cannot be used here. Ask an administrator."
 INVALID = "The response from Example is not valid for this login."
 NOT_BEGUN = "This login was not started in this browser, or was used already."
 
@@ -149,7 +149,7 @@ def test_a_refusal_at_the_provider_and_a_broken_one_are_one_sentence(provider: O
     client = Client()
     _code, query = provider.authorize(client.get(START)["Location"])
     client.get(CALLBACK, {"error": "access_denied", "state": query["state"]})
-    assert refusal(client) == "You did not log in at Example. Try again."
+    assert refusal(client) == "Example did not complete the login. Try again."
     _code, query = provider.authorize(client.get(START)["Location"])
     client.get(CALLBACK, {"code": "wrong", "state": query["state"]})
     assert "Example did not answer as expected." in refusal(client)

@@ -25,7 +25,8 @@ from tests.support.staff import PASSWORD, Filled, make_user
 
 CODE, ENROL, ACCOUNT = "/admin/sign-in/code/", "/admin/sign-in/set-up/", "/admin/account/"
 OFF, NEW_CODES = "/admin/account/second-factor/off/", "/admin/account/second-factor/codes/"
-WRONG = "This code is wrong or was used already. Enter the code that the app shows now."
+WRONG = "This code is wrong or was used already. Enter the code that the app shows now, or an unused recovery code."
+WRONG_FOR_NEW = "This code is wrong. Enter the code that the app shows now."
 # What a visitor may open; everything else sends them to the login.
 OPEN = {
     "/admin/login/",
@@ -173,7 +174,7 @@ def test_setting_up_shows_a_code_and_ends_other_sessions(staff: User) -> None:
     html = page.content.decode()
     assert "<svg" in html and "QR code" in html
     assert page.context["secret"] == mine.get(ENROL).context["secret"], "a reload keeps the secret"
-    assert alerts(enter(mine, "000000", ENROL)) == [WRONG]
+    assert alerts(enter(mine, "000000", ENROL)) == [WRONG_FOR_NEW]
     enter(mine, code_of(page.context["secret"].replace(" ", "")), ENROL)
     assert (is_logged_in(mine), is_logged_in(other)) == (True, False)
     # Once set up, the page offers no other secret.
