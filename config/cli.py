@@ -208,11 +208,7 @@ def _expected(error: Exception) -> SeoGenError | None:
     if isinstance(error, InternalError) and sqlstate == READ_ONLY_TRANSACTION:
         return _read_only(reason)
     if isinstance(error, ProgrammingError) and sqlstate == UNDEFINED_TABLE:
-        return SeoGenError(
-            _("The control database is not set up: %(reason)s.") % {"reason": reason},
-            hint=_("Run `seo-gen control setup`."),
-            code="control_database_not_set_up",
-        )
+        return _table_missing(reason)
     if isinstance(error, ImproperlyConfigured):
         return SeoGenError(
             _("The configuration is invalid: %(reason)s") % {"reason": reason}, code="configuration_invalid"
@@ -226,6 +222,30 @@ def _expected(error: Exception) -> SeoGenError | None:
         )
         return SeoGenError(message % {"path": error.filename, "reason": error.strerror}, code="file_unusable")
     return None
+
+
+def _table_missing(reason: str) -> SeoGenError:
+    """Return the error to report for a missing table, a tenant's if the control database has all of its own."""
+    from django.db import DatabaseError, connection
+
+    try:
+        # The failed transaction may still be open.
+        connection.close()
+        tables = connection.introspection
+        is_complete = not set(tables.django_table_names()) - set(tables.table_names())
+    except DatabaseError:
+        is_complete = False
+    if is_complete:
+        return SeoGenError(
+            _("A table is missing in a tenant's database: %(reason)s.") % {"reason": reason},
+            hint=_("`seo-gen tenant status --check` shows which database differs from the current schema."),
+            code="tenant_table_missing",
+        )
+    return SeoGenError(
+        _("The control database is not set up: %(reason)s.") % {"reason": reason},
+        hint=_("Run `seo-gen control setup`."),
+        code="control_database_not_set_up",
+    )
 
 
 def _read_only(reason: str) -> SeoGenError:

@@ -61,15 +61,24 @@ def step_route(
 
 
 def retiring_steps() -> list[tuple[str, str]]:
-    """Return each step of the pipeline whose model is retired or will be, with a sentence about the model."""
+    """Return each step of the pipeline with a sentence about its model, and about each of its fallbacks' models, that
+    was retired or will be.
+    """
     found = []
     for step in pipeline():
-        with suppress(LLMError):  # a step without a model is a different problem
-            model = resolve_model(step.provider_id, step.model_class)
-            row = LLMModel.objects.using(CONTROL).get(provider_id=model.provider_id, model_name=model.model_name)
-            text = retirement_text(row)
-            found += [(step.step, text)] if text else []
+        routes = [Fallback(step.provider_id, step.model_class), *step.fallbacks]
+        texts = dict.fromkeys(_retirement_of(route) for route in routes)
+        found += [(step.step, text) for text in texts if text]
     return found
+
+
+def _retirement_of(route: Fallback) -> str | None:
+    """Return a sentence if the route's model was retired or will be."""
+    with suppress(LLMError):  # a route without a model is a different problem
+        model = resolve_model(route.provider_id, route.model_class)
+        row = LLMModel.objects.using(CONTROL).get(provider_id=model.provider_id, model_name=model.model_name)
+        return retirement_text(row)
+    return None
 
 
 def _record_routing(change: StepDefaultChange) -> None:

@@ -47,6 +47,7 @@ def cluster_receive_wal(
         if server_session.archiver().is_received:
             raise ServerError(
                 _("Another process is already receiving the WAL of database server %(name)s.") % {"name": server.name},
+                hint=_("One is enough. To replace it, stop that process first."),
                 code="wal_receiver_running",
             )
     arguments, environment = _arguments(server, facts.version, folder)
@@ -61,6 +62,7 @@ def cluster_receive_wal(
         return str(folder)
     raise ServerError(
         _("pg_receivewal for database server %(name)s stopped unexpectedly.") % {"name": server.name},
+        hint=_("Start it again; it continues where it stopped."),
         code="wal_receiver_ended",
     )
 

@@ -305,6 +305,7 @@ def scratch_server(work: str) -> Iterator[ScratchServer]:
         if not is_ours:
             raise RecoveryError(
                 _("Another process is using the folder %(path)s.") % {"path": server.folder},
+                hint=_("Wait for that operation to finish, then try again."),
                 code="recovery_folder_busy",
             )
         _clear(server.folder)

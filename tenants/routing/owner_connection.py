@@ -60,7 +60,8 @@ def guest_connection(url: str, database: str, work: str) -> Iterator[BaseDatabas
     The session is read-only, and RESTORE_STALL_S limits each statement: reading a table can run code that someone put
     there.
     """
-    session = {**GUEST_SESSION, "statement_timeout": str(int(settings.RESTORE_STALL_S * 1000))}
+    # 0 would be no limit.
+    session = {**GUEST_SESSION, "statement_timeout": str(max(1, round(settings.RESTORE_STALL_S * 1000)))}
     with _connection(url, database, work, session) as connection:
         yield connection
 

@@ -14,7 +14,10 @@ from config import stack
 from config.cli import without_credentials
 from config.stack import process
 from config.stack.paths import CHECKOUT
+from tenants.models import Tenant
+from tenants.servers.session import parse_location
 from tests.support import preloaded, program
+from tests.support.superuser import superuser_connection, superuser_url
 
 
 @pytest.fixture
@@ -98,6 +101,25 @@ def test_an_unreachable_database_is_reported_without_its_password(stack_home: st
     assert refused.stderr.startswith("The database cannot be used: ")
     assert "hunter2" not in refused.stderr
     assert len(refused.stderr.strip().splitlines()) == 1
+
+
+def test_a_missing_table_is_reported_for_the_database_that_lacks_it(tenant: Tenant, stack_home: stack.Home) -> None:
+    location = parse_location(tenant.database_url)
+    with superuser_connection(tenant.database_url, location.database) as connection, connection.cursor() as cursor:
+        cursor.execute("DROP TABLE runs CASCADE")
+    refused = seo_gen("run", "list", "--tenant-id", tenant.id, home=stack_home)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("A table is missing in a tenant's database: ")
+    assert "seo-gen tenant status --check" in refused.stderr
+
+
+def test_a_control_database_without_tables_is_reported_as_not_set_up(stack_home: stack.Home) -> None:
+    given = stack.settings_from_stack(stack_home)
+    empty = {**given, "DATABASE_URL": superuser_url(given["DATABASE_URL"], "template1")}
+    refused = seo_gen("tenant", "list", home=stack_home, **empty)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("The control database is not set up: ")
+    assert "Run `seo-gen control setup`." in refused.stderr
 
 
 def test_a_missing_key_is_reported_by_name(stack_home: stack.Home) -> None:

@@ -213,6 +213,15 @@ class TestRetirement:
         call_command("llm_prices")
         assert f"Step draft: Model {SOL} {message} {day}." in capsys.readouterr().err
 
+    def test_steps_with_such_a_fallback_are_named(self, capsys: pytest.CaptureFixture[str]) -> None:
+        LLMModel.objects.filter(pk=model_of(SOL).pk).update(retires_on=today())
+        call_command(
+            *("step_route", "--step", "draft", "--provider", "claude", "--model-class", "pro"),
+            *("--fallback", "openai:pro", "--fallback", "openai:pro", "--force"),
+        )
+        warnings = capsys.readouterr().err
+        assert warnings.count(f"Step draft: Model {SOL} was retired by its provider on {today()}.") == 1
+
 
 def fetched(server: WireServer, later: date, *, now: int, then: int) -> DataSnapshot:
     """Return a list in which the model "m" has another input price (`then`) from the day `later` on."""
