@@ -17,11 +17,13 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from audit.log.entries import record
 from config.base.errors import SeoGenError
 from config.site.sign_in.models import RecoveryCode, SecondFactor
 from config.site.sign_in.sessions import EndReason, sessions_end_of
+from config.site.sign_in.throttle import minutes_until
 
 ISSUER = "seo-gen"
 STEP_S = 30
@@ -144,7 +146,14 @@ def _verify(user: User, code: str) -> CodeRefused | None:
     if factor is None:
         return CodeRefused(_("Your account has no second factor."), hint=_("Log in again."))
     if factor.locked_until and factor.locked_until > now:
-        return CodeRefused(_("Too many wrong codes were entered."), hint=_("Try again later with a new code."))
+        minutes = minutes_until(factor.locked_until)
+        return CodeRefused(
+            _("Too many wrong codes were entered."),
+            hint=ngettext(
+                "Wait %(count)d minute, then use a new code.", "Wait %(count)d minutes, then use a new code.", minutes
+            )
+            % {"count": minutes},
+        )
     if factor.locked_until:
         factor.failures, factor.locked_until = 0, None
     step = _matching_step(factor.secret, code, after=factor.last_step)

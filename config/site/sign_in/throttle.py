@@ -36,9 +36,12 @@ class Attempt:
 
     @property
     def minutes_locked(self) -> int:
-        """Return the minutes until the lock ends, rounded up; at least 1."""
-        left = (self.locked_until - timezone.now()).total_seconds() if self.locked_until else 0
-        return max(1, -int(-left // 60))
+        return minutes_until(self.locked_until) if self.locked_until else 1
+
+
+def minutes_until(end: datetime) -> int:
+    """Return the minutes until a lock ends, rounded up; at least 1."""
+    return max(1, -int(-(end - timezone.now()).total_seconds() // 60))
 
 
 def attempt_begin(*, username: str, address: str) -> Attempt:
