@@ -72,8 +72,8 @@ def _folder(server: DatabaseServer, output: str | None) -> Path:
             _("The WAL of database server %(name)s can only be received into a folder, not into %(url)s.")
             % {"name": server.name, "url": place.url},
             hint=_(
-                "Enter a folder as the server's WAL archive in the admin; --output, if given, must be the same folder. To"
-                " archive to S3, use another tool."
+                "Enter a folder as the server's WAL archive in the admin; --output, if given, must be the same folder."
+                " To archive to S3, use another tool."
             ),
             code="wal_needs_folder",
         )
