@@ -1,4 +1,4 @@
-"""Admin pages for the fleet: each tenant's schema version and drift, the migration of all, and past batches."""
+"""Admin pages for the fleet: each tenant's schema version and drift, the migration of all tenants, and past batches."""
 
 from __future__ import annotations
 

@@ -232,7 +232,7 @@ def facts_of(row: OperationRequest) -> list[tuple[str, str]]:
         (_("Target tenants"), _targets(row)),
         (_("Reason"), row.reason),
         (_("Tenants checked"), result.get("tenants")),
-        (_("Tenants that change"), result.get("changed")),
+        (_("Tenants affected"), result.get("changed")),
         (_("Tenants migrated"), result.get("migrated")),
         (_("Rows restored"), result.get("rows")),
         (_("Missing files"), result.get("missing_files") or None),

@@ -39,7 +39,7 @@ class BackupChoiceField(forms.ModelChoiceField):  # type: ignore[type-arg]
 
 
 class OperationForm(forms.Form):
-    """What every request has: a reason. `arguments` returns what the service is called with."""
+    """The base of all forms: it asks for a reason. `arguments` returns the arguments of the operation."""
 
     kind: RequestKind
     reason_required = False

@@ -46,7 +46,8 @@ def request_page(
     """Show the form and what is lost; on a valid POST, request the operation and redirect to its page.
 
     If a second person must approve, an approval is requested instead. `loss` may refuse the operation with a
-    `SeoGenError`, which is raised if nothing was posted. `template` is a page that shows more, from `more_context`.
+    `SeoGenError`, which is raised if nothing was posted. `template` may show more than the form, from
+    `more_context`.
     """
     form = form_class(tenant, request.POST or None)
     if request.method == "POST" and _is_valid(form):
