@@ -289,7 +289,7 @@ class PricesChanged(LLMPermanentError):
 
     def __init__(self, model: str) -> None:
         super().__init__(
-            _("Model %(model)s: somebody changed its prices at the same time, so nothing was saved.")
+            _("Model %(model)s: someone else changed its prices in the meantime, so nothing was saved.")
             % {"model": model},
             hint=_("Check the current prices and save again."),
         )
@@ -337,5 +337,8 @@ class PricesUnavailable(LLMTransientError):
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(
             _("The price list at %(url)s cannot be read: %(reason)s.") % {"url": url, "reason": reason.rstrip(".")},
-            hint=_("Leave out --online to use the installed list."),
+            hint=_(
+                "Use the installed list: leave out --online, or choose “The list that came with the product” in the"
+                " admin."
+            ),
         )

@@ -26,7 +26,7 @@ class ProviderInPipeline(LLMPermanentError):
         super().__init__(
             _("The pipeline uses the LLM provider %(provider)s for %(steps)s.")
             % {"provider": provider_id, "steps": ", ".join(steps)},
-            hint=_("Route these steps to another provider first. To keep new runs from using this one, deactivate it."),
+            hint=_("First route these steps to another provider, and remove this one from their fallbacks."),
         )
 
 

@@ -133,7 +133,7 @@ class LLMPrice(models.Model):
     """The prices of a model from a day on. The latest row that has begun is in effect.
 
     Rows are only added, and deleted only with their model: triggers (migration 0003) refuse every other change. They
-    also add a row if anything but `llm.prices` changes the specified columns of a model.
+    also add a row if anything but `llm.prices` changes the price columns of a model.
     """
 
     id = SerialField(primary_key=True)

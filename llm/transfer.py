@@ -104,7 +104,7 @@ class LLMConfiguration(_Row):
 
 
 def configuration_read() -> LLMConfiguration:
-    """Return the whole configuration."""
+    """Return all providers, models with the prices in effect now, and the pipeline."""
     return LLMConfiguration(
         providers=[ProviderRow(**row) for row in _values(LLMProvider, ProviderRow)],
         models=[_model_row(model) for model in LLMModel.objects.using(DEFAULT_DB_ALIAS).all()],

@@ -81,7 +81,7 @@ class ModelPrices:
         return cls({unit: Decimal(price) for unit, price in prices.items()}, threshold)
 
     def column(self, unit: str) -> Decimal | None:
-        """Return a unit's price as the specified columns hold it, rounded to six decimal places; None if unknown."""
+        """Return a unit's price as a model's price column holds it, rounded to six decimal places; None if unknown."""
         price = self.units.get(unit)
         return None if price is None else price.quantize(_COLUMN_PLACES, ROUND_HALF_UP)
 

@@ -76,7 +76,7 @@ class LLMModelAdmin(PricesImport, PricesOnPage, RefusesDeletion):
             },
         ),
         (gettext_lazy("Limits of a call"), {"fields": ("max_output_tokens", "context_window")}),
-        (gettext_lazy("Limits"), {"fields": LIMITS, "description": LIMITS_HELP}),
+        (gettext_lazy("Limits of all calls together"), {"fields": LIMITS, "description": LIMITS_HELP}),
     )
 
     # `llm prices` sets the second one.

@@ -65,8 +65,8 @@ class LLMProviderForm(LimitsForm):
             "wire": gettext_lazy("The API that the server speaks."),
             "api_base_url": gettext_lazy(
                 "Base URL of the server: https://host for Anthropic and Gemini, https://host/v1 for OpenAI and"
-                " compatible servers. The host must be listed in LLM_ALLOWED_HOSTS. Leave empty to use the vendor's own"
-                " server."
+                " compatible servers. A host other than the vendor's must be listed in LLM_ALLOWED_HOSTS. Leave empty"
+                " to use the vendor's own server."
             ),
             "key_variable": gettext_lazy(
                 "The environment variable that holds the key, such as OPENROUTER_API_KEY; never the key itself. Leave"
@@ -182,7 +182,7 @@ class LLMProviderAdmin(RefusesDeletion):
         try:
             key_of(provider.pk, provider.key_variable)
         except LLMError:
-            return _("%(variable)s is not set") % {"variable": provider.key_variable}
+            return _("%(variable)s is missing or invalid") % {"variable": provider.key_variable}
         return _("set")
 
 

@@ -52,7 +52,7 @@ def client_for(access: ProviderAccess) -> LLMClient:
 
 
 def load_sdk(wire: str) -> None:
-    """Import the SDK of the wire's client, which takes a second of CPU; other threads stand still meanwhile."""
+    """Import the SDK of the wire's client, which takes a second of CPU and blocks other threads meanwhile."""
     if wire in SDKS:
         import_module(SDKS[wire])
 

@@ -138,7 +138,7 @@ def finished(call: Call, reply: Assembly, request_id: str) -> LLMReply:
     - refused: permanent, and any partial text must not be used;
     - no token counts: permanent, because the server never sends them, and each retry would be billed but not counted;
     - impossible token counts, or nothing that the API documents: transient, because a gateway may have caused it;
-    - no text because the limit was used up, mostly by reasoning: permanent, because a retry has the same limit;
+    - no text because a limit was used up, mostly by reasoning: permanent, because a retry has the same limit;
     - no text for another reason: transient, because another sample usually has text.
     """
     finish_reason = named(reply.finish_reason)
@@ -170,11 +170,14 @@ def finished(call: Call, reply: Assembly, request_id: str) -> LLMReply:
     if result.truncated:
         raise LLMPermanentError(
             _(
-                "Model %(model)s of the provider %(provider)s reached its output limit (%(reason)s)"
+                "Model %(model)s of the provider %(provider)s reached its output limit or context window (%(reason)s)"
                 " without returning any text."
             )
             % names,
-            hint=_("Raise the model's output limit in the admin under Models and prices."),
+            hint=_(
+                "Raise the model's output limit in the admin under Models and prices; if its context window is full,"
+                " shorten the prompt."
+            ),
             usage=usage,
             code="llm_output_limit_reached",
             request_id=request_id,

@@ -17,7 +17,7 @@ class Interrupted(Exception):
 
 
 class Watch:
-    """Belongs to one call and its thread. Only `interrupt` may be called by other threads."""
+    """Limits the waits of one call, in that call's thread. Only `interrupt` may be called by other threads."""
 
     def __init__(self, timeout_s: float, stall_timeout_s: float | None) -> None:
         self._deadline = monotonic() + timeout_s

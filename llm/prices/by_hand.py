@@ -1,4 +1,4 @@
-"""Set prices by hand: those of all units together, or those in the two specified columns."""
+"""Set prices by hand: those of all units together, or those in the model's two price columns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from llm.models import LLMModel, LLMPrice, PriceSource
 from llm.prices.history import price_add, prices_in_force, today
 from llm.types import ModelPrices
 
-# The specified columns, and the units whose prices they show.
+# The price columns of a model, and the units whose prices they show.
 COLUMNS = {"cost_per_1k_input_tokens": "input", "cost_per_1k_output_tokens": "output"}
 
 
@@ -56,7 +56,7 @@ def prices_set(
 
 
 def columns_set(*, model: LLMModel, columns: Mapping[str, Decimal | None]) -> None:
-    """Put the prices in these specified columns into effect today; other units keep their prices.
+    """Put the prices in these price columns into effect today; other units keep their prices.
 
     The caller writes the audit entry. Raises `InvalidPrice`, or what `require_approval` raises.
     """

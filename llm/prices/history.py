@@ -15,12 +15,12 @@ from llm.errors import InvalidPrice
 from llm.models import LLMModel, LLMPrice, PriceSource
 from llm.types import LONG, UNITS, ModelPrices
 
-# A price has as many digits before the decimal point as the specified columns hold, and up to 12 after it.
+# A price has as many digits before the decimal point as the price columns of models hold, and up to 12 after it.
 MAX_PRICE = Decimal(10_000)
 MAX_PLACES = 12
 KNOWN_UNITS = frozenset({*UNITS, *(LONG + unit for unit in UNITS)})
 
-# The specified columns follow when a price begins.
+# The price columns of models follow when a price begins.
 SHOW_IN_FORCE = """
 UPDATE public.llm_models AS model
    SET cost_per_1k_input_tokens = price.input, cost_per_1k_output_tokens = price.output
@@ -56,7 +56,7 @@ def prices_in_force(model_id: int) -> ModelPrices:
 def price_add(
     *, model: LLMModel, prices: ModelPrices, source: PriceSource, valid_from: date | None = None, note: str = ""
 ) -> LLMPrice:
-    """Put prices into effect for a model from a day on (None: today), and update the specified columns.
+    """Put prices into effect for a model from a day on (None: today), and update the price columns of models.
 
     The caller writes the entry of the control log. Raises `InvalidPrice`.
     """
@@ -78,7 +78,7 @@ def price_add(
 
 
 def columns_follow() -> list[str]:
-    """Set the specified columns of all models to the prices now in effect; return the names of the changed models.
+    """Set the price columns of all models to the prices now in effect; return the names of the changed models.
 
     A name is "provider/model". The prices themselves are unchanged: steps take them from the history.
     """
@@ -88,7 +88,7 @@ def columns_follow() -> list[str]:
 
 
 def prices_begin() -> list[str]:
-    """Copy prices that have come into effect to the specified columns; return the models' names.
+    """Copy prices that have come into effect to the models' price columns; return the names of the changed models.
 
     A name is "provider/model". A change is recorded in the control log.
     """

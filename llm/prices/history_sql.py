@@ -1,7 +1,7 @@
 """SQL that keeps the history of prices. The owner runs it once, from migration 0003, so it must not change.
 
 A price that was in effect stays readable until its model is deleted: rows are only added, and a change of a model's
-specified columns by plain SQL adds one as well.
+price columns by plain SQL adds one as well.
 """
 
 from typing import LiteralString

@@ -53,7 +53,7 @@ class WaitingFilter(admin.SimpleListFilter):
     parameter_name = "waiting"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [("me", _("my decision")), ("start", _("my start"))]
+        return [("me", _("for me to decide")), ("start", _("for me to start"))]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Approval]) -> QuerySet[Approval]:
         alive = queryset.filter(expires_at__gt=timezone.now())

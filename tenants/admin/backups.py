@@ -182,7 +182,7 @@ class RestoreAdmin(ReadOnlyAdmin):
     def finished_at(self, row: Restore) -> str | None:
         return to_minute(row.operation.finished_at) if row.operation.finished_at else None
 
-    @admin.display(description=gettext_lazy("by"))
+    @admin.display(description=gettext_lazy("requested by"))
     def user_id(self, row: Restore) -> str:
         return row.operation.user_id
 
@@ -207,7 +207,7 @@ class RestoreAdmin(ReadOnlyAdmin):
     def error(self, row: Restore) -> str | None:
         return row.operation.error or None
 
-    @admin.display(description=gettext_lazy("closed for"))
+    @admin.display(description=gettext_lazy("tenant closed for"))
     def closed_for(self, row: Restore) -> str | None:
         closed_ms = (row.report or {}).get("unavailable_ms")
         return None if closed_ms is None else _("%(ms)d ms") % {"ms": closed_ms}

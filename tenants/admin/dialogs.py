@@ -34,8 +34,8 @@ class TenantCreateForm(forms.Form):
         widget=UnfoldAdminTextInputWidget,
         help_text=gettext_lazy(
             "Used in URLs and paths; cannot be changed or reused. Only a-z, 0-9 and - are"
-            " allowed. If empty, the id is derived from the name, or numbered if that is impossible,"
-            " such as for a Japanese name."
+            " allowed. If empty, the id is derived from the name. If that is impossible, as for a Japanese name, it is"
+            " numbered, such as tenant-12."
         ),
     )
     server = forms.ModelChoiceField(

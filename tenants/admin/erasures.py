@@ -75,7 +75,7 @@ class ErasureAdmin(ReadOnlyAdmin):
     def shown_tenant(self, row: Erasure) -> str:
         return row.tenant_id
 
-    @admin.display(description=gettext_lazy("requested"), ordering="operation__started_at")
+    @admin.display(description=gettext_lazy("requested at"), ordering="operation__started_at")
     def requested_at(self, row: Erasure) -> object:
         return row.operation.started_at
 

@@ -1,4 +1,4 @@
-"""Admin pages for the fleet: each tenant's schema version and drift, the migration of all, and past batches."""
+"""Admin pages for the fleet: each tenant's schema version and drift, the migration of all tenants, and past batches."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class DriftFilter(admin.SimpleListFilter):
     parameter_name = "drift"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [("no", _("none")), ("yes", _("yes")), ("unknown", _("not compared"))]
+        return [("no", _("no")), ("yes", _("yes")), ("unknown", _("not compared"))]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> QuerySet[Tenant]:
         match self.value():
@@ -150,7 +150,7 @@ class BatchTenantInline(ReadOnlyInline):
     per_page = INLINE_PAGE
     fields = ("tenant_id", "server", "before", "applied", "prepared_ms", "locked_ms")
     readonly_fields = fields
-    verbose_name_plural = gettext_lazy("tenants to change")
+    verbose_name_plural = gettext_lazy("tenants in this batch")
 
     @admin.display(description=gettext_lazy("from version"))
     def before(self, row: BatchTenant) -> str:

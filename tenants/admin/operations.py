@@ -227,12 +227,12 @@ def facts_of(row: OperationRequest) -> list[tuple[str, str]]:
         (_("New tenant"), given.get("new_id")),
         (_("File"), given.get("output")),
         (_("With files"), _yes_or_no(given.get("with_storage"))),
-        (_("Runs in progress"), _("marked as failed") if given.get("stop_runs") else None),
+        (_("Runs in progress"), _("allowed") if given.get("stop_runs") else None),
         (_("Prompts"), _chosen(row)),
-        (_("Copied to"), _targets(row)),
+        (_("Target tenants"), _targets(row)),
         (_("Reason"), row.reason),
         (_("Tenants checked"), result.get("tenants")),
-        (_("Tenants that change"), result.get("changed")),
+        (_("Tenants affected"), result.get("changed")),
         (_("Tenants migrated"), result.get("migrated")),
         (_("Rows restored"), result.get("rows")),
         (_("Missing files"), result.get("missing_files") or None),
@@ -294,7 +294,7 @@ def links_of(request: HttpRequest, row: OperationRequest) -> list[SafeString]:
     ]
     if row.arguments.get("backup") and request.user.has_perm("tenants.view_backup"):
         links.append(
-            as_link(reverse("admin:tenants_backup_change", args=[row.arguments["backup"]]), _("Restored from"))
+            as_link(reverse("admin:tenants_backup_change", args=[row.arguments["backup"]]), _("Source backup"))
         )
     if row.tenant_id and request.user.has_perm("tenants.view_tenant"):
         links.append(as_link(reverse("admin:tenants_tenant_change", args=[row.tenant_id]), _("Tenant")))

@@ -39,7 +39,7 @@ class BackupChoiceField(forms.ModelChoiceField):  # type: ignore[type-arg]
 
 
 class OperationForm(forms.Form):
-    """What every request has: a reason. `arguments` returns what the service is called with."""
+    """The base of all forms: it asks for a reason. `arguments` returns the arguments of the operation."""
 
     kind: RequestKind
     reason_required = False
@@ -101,7 +101,9 @@ class SourceForm(OperationForm):
                 required=False,
                 input_formats=MOMENT,
                 widget=UnfoldAdminTextInputWidget(attrs={"type": "datetime-local", "step": "1"}),
-                help_text=_("Time zone: %(zone)s. Possible if the server's write-ahead log is archived.")
+                help_text=_(
+                    "Time zone: %(zone)s. Needs an earlier base backup of the server, and its archived write-ahead log."
+                )
                 % {"zone": timezone.get_current_timezone_name()},
             ),
         }
@@ -123,10 +125,10 @@ class SourceForm(OperationForm):
 
 def _stop_runs() -> forms.BooleanField:
     return forms.BooleanField(
-        label=gettext_lazy("Mark runs in progress as failed"),
+        label=gettext_lazy("Continue even if runs are in progress"),
         required=False,
         widget=UnfoldBooleanSwitchWidget,
-        help_text=gettext_lazy("Otherwise, they block it."),
+        help_text=gettext_lazy("Otherwise, the operation is refused while runs are in progress."),
     )
 
 

@@ -46,7 +46,8 @@ def request_page(
     """Show the form and what is lost; on a valid POST, request the operation and redirect to its page.
 
     If a second person must approve, an approval is requested instead. `loss` may refuse the operation with a
-    `SeoGenError`, which is raised if nothing was posted. `template` is a page that shows more, from `more_context`.
+    `SeoGenError`, which is raised if nothing was posted. `template` may show more than the form, from
+    `more_context`.
     """
     form = form_class(tenant, request.POST or None)
     if request.method == "POST" and _is_valid(form):
@@ -125,15 +126,20 @@ def page_of(kind: RequestKind, tenant: Tenant | None) -> Page:
         case RequestKind.BACKUP:
             page = Page(
                 _("Back up tenant %(id)s") % name,
-                _("The backup of %(name)s goes to the configured place. The tenant stays in use.") % name,
+                _(
+                    "The backup of %(name)s is written to the configured location (BACKUP_OUTPUT). The tenant stays in"
+                    " use."
+                )
+                % name,
                 _("Back up"),
             )
         case RequestKind.RESTORE:
             page = Page(
                 _("Restore tenant %(id)s") % name,
                 _(
-                    "The database of %(name)s is replaced by the chosen state, once that is loaded and verified. The"
-                    " replaced one is kept for some days, and can be put back."
+                    "The database of %(name)s is replaced by the chosen state, once that is loaded and verified. Runs"
+                    " that were in progress in that state are marked as failed. The replaced database can be put back"
+                    " until the time in the restore's report."
                 )
                 % name,
                 _("Restore"),
@@ -170,7 +176,7 @@ def page_of(kind: RequestKind, tenant: Tenant | None) -> Page:
                 _("Export tenant %(id)s") % name,
                 _(
                     "All data of %(name)s is written into one file, which another installation can import. It can be"
-                    " downloaded from the backup's page until it expires."
+                    " downloaded from its page under “Backups” until it expires."
                 )
                 % name,
                 _("Export"),
@@ -179,7 +185,7 @@ def page_of(kind: RequestKind, tenant: Tenant | None) -> Page:
             page = Page(
                 _("Delete tenant %(id)s") % name,
                 _(
-                    "All data of %(name)s will be erased for good. This cannot be undone, and the id will never be used"
+                    "All data of %(name)s will be erased for good. This cannot be undone, and the id can never be used"
                     " again."
                 )
                 % name,

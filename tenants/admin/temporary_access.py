@@ -34,7 +34,9 @@ class OpenTenantForm(forms.Form):
     tenant_id = LineField(
         label=gettext_lazy("Tenant ID"),
         max_length=ID_MAX_LENGTH,
-        validators=[RegexValidator(ID_PATTERN, gettext_lazy("Only a-z, 0-9 and - are allowed."))],
+        validators=[
+            RegexValidator(ID_PATTERN, gettext_lazy("Use only a-z, 0-9 and -, starting with a letter or digit."))
+        ],
         widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"}),
         help_text=gettext_lazy("The full id, as in the address of the tenant's site."),
     )

@@ -74,7 +74,7 @@ class DatabaseServerForm(forms.ModelForm):  # type: ignore[type-arg]
         required=False,
         widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "off"}),
         help_text=gettext_lazy(
-            "URL of a role with CREATEDB and CREATEROLE:"
+            "URL of the role that config/stack/roles.sql creates:"
             " postgresql://user:password@host:port/postgres. Only TLS parameters are allowed, such"
             " as ?sslmode=verify-full. The URL is stored encrypted and never shown again; leave"
             " empty to keep the current one."
@@ -103,9 +103,9 @@ class DatabaseServerForm(forms.ModelForm):  # type: ignore[type-arg]
             field = self.fields["new_admin_url"]
             field.required = True
             field.help_text = _(
-                "URL of a role with CREATEDB and CREATEROLE: postgresql://user:password@host:port/postgres. Only TLS"
-                " parameters are allowed, such as ?sslmode=verify-full. The URL is stored encrypted and never shown"
-                " again."
+                "URL of the role that config/stack/roles.sql creates: postgresql://user:password@host:port/postgres."
+                " Only TLS parameters are allowed, such as ?sslmode=verify-full. The URL is stored encrypted and never"
+                " shown again."
             )
 
     def clean_wal_archive(self) -> str:

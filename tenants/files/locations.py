@@ -429,7 +429,7 @@ class Bucket(Place):
                 if error.response.get("Error", {}).get("Code") == "404":
                     raise MissingFromPlace(
                         _("The bucket %(bucket)s does not exist.") % {"bucket": f"{S3_SCHEME}{self._bucket}"},
-                        hint=_("Create it first, or use another place."),
+                        hint=_("Create it first, or use another bucket or a folder."),
                     ) from error
 
     def size(self, name: str) -> int | None:

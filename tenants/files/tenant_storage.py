@@ -260,15 +260,14 @@ def _translated(path: str, what: Use) -> Iterator[None]:
     except (SuspiciousOperation, UnicodeError) as error:
         raise StorageError(
             _impossible(what) % {"path": path},
-            hint=_(
-                "The path comes from a database row or a file that this product did not write; nothing was changed."
-            ),
+            hint=_("The path comes from a database row or a file that this product did not write; correct it there."),
             code="storage_path_unusable",
         ) from error
     except (OSError, BotoCoreError, ClientError) as error:
         raise StorageError(
             _unusable(what) % {"path": path, "reason": reason_of_place(error)},
-            hint=hint_of_place(error) or _("Free up space or repair the storage, then try again."),
+            hint=hint_of_place(error)
+            or _("Check the storage's connection, free space and permissions, then try again."),
             code="storage_unavailable",
         ) from error
 

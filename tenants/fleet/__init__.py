@@ -1,1 +1,1 @@
-"""Migrate all tenants or none."""
+"""Batches: change tenants' databases, all or none. Migrations are here; copies of prompts use parts of this."""

@@ -188,7 +188,8 @@ def end_all(
 def lost(batch: MigrationBatch, committed: Collection[str], *, workers: int) -> dict[str, str]:
     """Return {tenant id: sentence} for a committed batch's tenants that were not changed, except `committed` ones.
 
-    Someone else must have rolled back their prepared transactions. Raises if a database cannot be checked.
+    Someone else must have rolled back their prepared transactions. Raises `ServerError` or Django's `Error` if a
+    database cannot be read.
     """
 
     def is_lost(row: BatchTenant) -> bool:

@@ -6,7 +6,7 @@ from django.db import models
 class TenantIdentity(models.Model):
     """The tenant that the database belongs to, checked whenever the tenant's role opens a connection."""
 
-    # What the tenant's role may do with the table (see tenants.schema.template).
+    # What the tenant's role may do with the table (see tenants.schema.grants).
     database_privileges = ("SELECT",)
 
     only_row = models.BooleanField(primary_key=True, default=True, db_default=True)

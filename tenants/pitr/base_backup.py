@@ -87,7 +87,7 @@ def cluster_backup(
 def cluster_backups_recover() -> list[BaseBackup]:
     """Mark unfinished base backups of killed processes as failed and remove their files; return these backups.
 
-    Skips backups that a live process is making, and those whose location is unreachable now.
+    Skips servers whose base backups another process is making or removing, and backups whose location is unreachable.
     """
     ended = []
     for backup in _running().select_related("server"):

@@ -86,7 +86,7 @@ def _in_use(server: DatabaseServer) -> BaseBackupError:
 
 
 def completed(server: DatabaseServer) -> QuerySet[BaseBackup]:
-    """Return the server's usable base backups, oldest first."""
+    """Return the server's completed base backups, oldest first."""
     backups = BaseBackup.objects.using(CONTROL).filter(server=server, status=BackupStatus.COMPLETED)
     return backups.select_related("parent").order_by("finished_at")
 
@@ -149,7 +149,7 @@ def _links(folder: Path) -> Iterator[Path]:
 
 
 def staging(place: Place, name: str) -> Path:
-    """Return the folder in which the backup is made: in `place`, or in the home folder if `place` is a bucket."""
+    """Return the folder in which the backup is made: in `place`, or in SEO_GEN_HOME if `place` is a bucket."""
     folder = Path(place.url) if isinstance(place, Folder) else Path(settings.HOME) / "base-backups"
     return folder / f".{name}.partial"
 
@@ -211,7 +211,10 @@ def unpack(backup: BaseBackup, target: Path) -> None:
 
 
 def readable(backup: BaseBackup, scratch: Path) -> Path:
-    """Return a folder with the backup's files: its own folder, or, if it is in a bucket, `scratch` with a copy."""
+    """Return a folder with the backup's files: its own folder, or, if it is in a bucket, `scratch` with a copy.
+
+    Raises `BaseBackupError` or `PlaceError`.
+    """
     place = place_at(backup.place)
     if isinstance(place, Folder):
         return _existing(Path(place.url) / backup.name)
@@ -251,8 +254,8 @@ def _copy(backup: BaseBackup, target: Path) -> None:
 def _existing(folder: Path) -> Path:
     if not (folder / MANIFEST).exists():
         raise BaseBackupError(
-            _("The base backup %(path)s no longer exists.") % {"path": folder},
-            hint=_("Make a new one with `seo-gen cluster backup`."),
+            _("The base backup %(path)s is missing or incomplete.") % {"path": folder},
+            hint=_("If its disk is not mounted, mount it. Otherwise, make a new one with `seo-gen cluster backup`."),
             code="base_backup_missing",
         )
     return folder

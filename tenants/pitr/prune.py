@@ -27,7 +27,7 @@ DAY_S = 86_400
 
 @dataclass(frozen=True)
 class PrunedServer:
-    """The items removed for one server."""
+    """The base backups and WAL segments that were removed for one server."""
 
     server: str
     # Names of base backups.
@@ -38,9 +38,9 @@ class PrunedServer:
 def cluster_backups_prune() -> list[PrunedServer]:
     """Remove base backups older than CLUSTER_BACKUP_RETENTION_DAYS, and archived WAL that kept ones do not need.
 
-    Each server's newest base backup is kept, and so are backups that a kept one builds on. If there is no base backup,
-    archived WAL older than the retention period is removed if it is in a folder. An archive managed by another tool is
-    left to that tool. Servers whose base backups are being made or read are skipped this time. Raises `PlaceError`.
+    Each server's newest base backup is kept, and so are backups that a kept one builds on. If a server has no base
+    backup, its expired WAL is removed from a folder, but not from a bucket. An archive managed by another tool is left
+    to that tool. Servers whose base backups are being made or read are skipped this time. Raises `PlaceError`.
     """
     pruned = []
     for server in DatabaseServer.objects.using(CONTROL).order_by("name"):

@@ -74,16 +74,16 @@ def _folder(server: DatabaseServer, output: str | None) -> Path:
             _("The WAL of database server %(name)s can only be received into a folder, not into %(url)s.")
             % {"name": server.name, "url": place.url},
             hint=_(
-                "Use a folder, both for --output and as its WAL archive in the admin, and copy that elsewhere yourself;"
-                " or archive to S3 with another tool."
+                "Enter a folder as the server's WAL archive in the admin; --output, if given, must be the same folder."
+                " To archive to S3, use another tool."
             ),
             code="wal_needs_folder",
         )
     if server.wal_archive and place.url != place_at(server.wal_archive).url:
         raise ServerError(
-            _("The WAL of database server %(name)s is archived in %(archive)s, according to its settings.")
+            _("The WAL of database server %(name)s must go to its WAL archive, %(archive)s.")
             % {"name": server.name, "archive": server.wal_archive},
-            hint=_("Change that in the admin first, or omit --output."),
+            hint=_("Omit --output, or change the server's WAL archive in the admin first."),
             code="wal_archived_elsewhere",
         )
     place.require_writable()

@@ -119,24 +119,28 @@ def _live_facts(server: DatabaseServer) -> ServerFacts | None:
 
 
 def _base_backup(server: DatabaseServer, target: Target, now: datetime) -> BaseBackup:
-    """Return the newest base backup that finished by the target time; raise `RecoveryError` if it cannot be reached."""
+    """Return the newest base backup that finished by the target; raise `RecoveryError` if it cannot be reached."""
     backups = list(completed(server))
     if not backups:
         raise RecoveryError(
             _("Database server %(name)s has no base backup to restore from.") % {"name": server.name},
-            hint=_("Make one with `seo-gen cluster backup`; you can then restore to any time after it."),
+            hint=_(
+                "Make one with `seo-gen cluster backup --server %(name)s`; you can then restore to any time after it."
+            )
+            % {"name": server.name},
             code="base_backup_none",
         )
     if not (server.wal_archive or server.wal_restore_command):
         raise RecoveryError(
             _("No WAL archive is known for database server %(name)s.") % {"name": server.name},
-            hint=_("Enter its WAL archive in the admin, or run `seo-gen cluster receive-wal`."),
+            hint=_("Enter its WAL archive in the admin, or run `seo-gen cluster receive-wal --server %(name)s`.")
+            % {"name": server.name},
             code="wal_not_archived",
         )
     moment = target.time or _point(server, target).created_at
     if moment > now:
         raise RecoveryError(
-            _("%(target)s is in the future; on database server %(name)s it is now %(now)s.")
+            _("%(target)s is in the future; it is now %(now)s (database server %(name)s).")
             % {"target": target, "name": server.name, "now": utc(now)},
             code="time_in_future",
         )

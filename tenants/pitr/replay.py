@@ -131,7 +131,7 @@ class Replay:
                     "record": found.record,
                     "segment": found.segment,
                 },
-                hint=_("Choose a time before that, or restore on another machine with another tool."),
+                hint=_("Choose an earlier time, or restore on another machine with another tool."),
                 code="recovery_over_tablespace",
             )
 
@@ -164,7 +164,7 @@ class Replay:
         said = self._scratch.said()
         values = {"name": self._server.name, "target": self._target, "reason": _reason(said)}
         if _contains(said, *PROMOTED) or _contains(said, INSUFFICIENT):
-            sentence = _("Database server %(name)s cannot be restored to %(target)s and paused there: %(reason)s.")
+            sentence = _("Database server %(name)s cannot be restored to %(target)s: %(reason)s.")
             return RecoveryError(sentence % values, code="recovery_failed")
         last = next((found[1] for line in reversed(said) if (found := LAST_COMMIT.search(line))), _("none"))
         values |= {"last": last, "missing": self._first_missing()}

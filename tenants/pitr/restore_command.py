@@ -60,7 +60,10 @@ def run_restore_command(server: DatabaseServer, name: str, oldest: str, target: 
         raise RecoveryError(
             _("The restore command of database server %(name)s failed: exit status %(status)d.")
             % {"name": server.name, "status": done.returncode},
-            hint=_("Try it by hand as the system account %(account)s, with PATH=%(path)s.")
+            hint=_(
+                "Try it by hand as the system account %(account)s, with no environment variables except PATH=%(path)s"
+                " and LC_ALL=C."
+            )
             % {"account": account.pw_name if account else os.geteuid(), "path": os.defpath},
             code="restore_command_failed",
         )

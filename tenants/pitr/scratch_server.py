@@ -278,7 +278,7 @@ def _socket_folder() -> Path:
             os.rmdir(made)
     raise RecoveryError(
         _("The path %(path)s is too long for a socket.") % {"path": tempfile.gettempdir()},
-        hint=_("Set TMPDIR to a folder with a short path."),
+        hint=_("Set TMPDIR to a folder whose path has at most 70 characters."),
         code="socket_path_too_long",
     )
 

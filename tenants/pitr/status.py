@@ -189,7 +189,7 @@ def _about_backups(
             }
     newest = list(completed(server))[-1:]
     if newest and facts and newest[0].system_identifier != facts.system_identifier:
-        yield _("Its newest base backup is from another PostgreSQL cluster; make one of the present server.")
+        yield _("Its newest base backup is from another PostgreSQL cluster; make a new one.")
     failed = BaseBackup.objects.using(CONTROL).filter(server=server, status=BackupStatus.FAILED).first()
     if failed and (not newest or failed.started_at > newest[0].started_at):
         yield _("The last base backup failed: %(reason)s") % {"reason": failed.error}

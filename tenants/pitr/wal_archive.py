@@ -1,4 +1,4 @@
-"""A server's archived WAL: which segments exist, which are missing, and when it ends.
+"""A server's archived WAL: which segments exist, which are missing, and the time of the last commit in it.
 
 Segment names are PostgreSQL's: eight hexadecimal digits each for the timeline, for the upper 32 bits of the position at
 which the segment starts, and for the segment's number within those 4 GiB of WAL.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class RolesBackend(ModelBackend):
-    """Django's own permissions and groups count for nothing here (`tenants.access.roles`).
+    """Answers Django's permission checks from roles (`tenants.access.roles`), not from Django's own permissions.
 
     The tenant in question is the object's, or else the active tenant, or else the one that the page is about. If there
     is none, a permission is granted if the user has it for any tenant; the page shows only those tenants' rows.

@@ -157,7 +157,7 @@ def _require_identity(found: list[str], tenant: Tenant) -> None:
         raise MigrationFailed(
             tenant.id,
             (
-                _("Database %(database)s does not belong to this tenant, but to %(owner)s.")
+                _("Database %(database)s belongs to another tenant (tenant id: %(owner)s).")
                 if found
                 else _("Database %(database)s does not belong to this tenant: it contains no tenant's identity.")
             )

@@ -64,7 +64,7 @@ class PythonPart:
 
 @dataclass(frozen=True)
 class ScriptStep:
-    """One migration."""
+    """One migration: the SQL and the Python to run in each tenant's database."""
 
     key: Key
     # SQL as it is sent, several statements in one string, with Python parts in between.

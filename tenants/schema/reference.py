@@ -41,7 +41,10 @@ def template_version(server_name: str | None, template: str) -> str:
 def reference_record(
     server: DatabaseServer, connection: BaseDatabaseWrapper, release: Release, *, template: str = ""
 ) -> SchemaReference:
-    """Store and return the schema of a database built from the migrations alone, as that of `template` if given."""
+    """Store the schema of a newly migrated database as the reference for its history, and return the reference.
+
+    `template` is the name that the database gets as a template, if it becomes one.
+    """
     history = history_read(connection)
     values = {
         "version": release.version_of(history),

@@ -30,7 +30,10 @@ OnStep = Callable[[str], None]
 def reference_for(
     server: DatabaseServer, server_version: int, history: History, release: Release, work: str
 ) -> SchemaReference:
-    """Return the reference for `history` on the server; if it is not known, build it in a scratch database."""
+    """Return the reference for `history` on the server; if it is not known, build it in a scratch database.
+
+    Raises `ServerError`.
+    """
     known = reference_find(server, server_version, history)
     if known is not None:
         return known

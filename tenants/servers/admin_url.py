@@ -33,7 +33,7 @@ class ServerURLRefused(ServerError):
 def require_server_url(url: str) -> None:
     """Raise `ServerURLRefused` unless `url` is a PostgreSQL URL with a host, whose only parameters are TLS settings."""
     if not url.startswith(SCHEMES):
-        raise ServerURLRefused(_("The administrator's URL must start with postgresql://."))
+        raise ServerURLRefused(_("The administrator's URL must start with postgresql:// or postgres://."))
     if _NOT_PLAIN.search(url):
         raise ServerURLRefused(
             _("The administrator's URL contains a space, a #, a backslash or a control character."),

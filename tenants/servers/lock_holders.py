@@ -1,4 +1,4 @@
-"""Lock timeouts: which table is locked, who holds the lock, and how to get it released."""
+"""Lock timeouts: who probably holds the lock, on which table, and how to get it released."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LOCK_NOT_AVAILABLE = "55P03"
 
 
 class DatabaseLocked(OperationalError):
-    """A lock timeout. The message names the table and the lock holder, if known; the cause is the driver's error."""
+    """A lock timeout. The message names the probable lock holder, if known; the cause is the driver's error."""
 
 
 def is_lock_timeout(error: BaseException | None) -> bool:
@@ -38,7 +38,7 @@ def lock_holders_named(server: DatabaseServer, database: str) -> Iterator[None]:
 
 
 def lock_reason(server: DatabaseServer, database: str, timeout_s: float | None = None) -> str:
-    """Return a sentence: who holds the lock, as a separate session sees it, and how to get it released."""
+    """Return sentences: who probably holds the lock, as a separate session sees it, and how to get it released."""
     holder = None
     # If the server refuses even that session, only the timeout is known.
     with suppress(ServerError, OperationalError), ServerSession(server, database_prefix(), "locks") as server_session:
@@ -64,17 +64,17 @@ def reason_for(holder: LockHolder | None, timeout_s: float) -> str:
     if holder.gid is not None:
         return (
             _(
-                "Table %(table)s could not be locked within %(timeout)g s: prepared transaction"
-                " %(gid)s (%(role)s, %(mode)s), prepared %(seconds)s s ago, holds a lock on it."
-                " End it with COMMIT PREPARED or ROLLBACK PREPARED."
+                "A lock was not granted within %(timeout)g s. It is probably held by prepared transaction %(gid)s"
+                " (%(role)s, prepared %(seconds)s s ago), which has locked table %(table)s (%(mode)s). End it with"
+                " COMMIT PREPARED or ROLLBACK PREPARED."
             )
             % words
         )
     return (
         _(
-            "Table %(table)s could not be locked within %(timeout)g s: process %(pid)d (%(role)s,"
-            " %(application)s, %(state)s; %(mode)s) holds a lock on it, and its transaction has"
-            " been open for %(seconds)s s. End it with pg_terminate_backend(%(pid)d)."
+            "A lock was not granted within %(timeout)g s. It is probably held by process %(pid)d (%(role)s,"
+            " %(application)s, %(state)s), which has locked table %(table)s (%(mode)s) in a transaction that has been"
+            " open for %(seconds)s s. End the process with pg_terminate_backend(%(pid)d)."
         )
         % words
     )

@@ -50,7 +50,7 @@ def program(name: str, major_version: int, *, exact: bool = False) -> Path:
     if fitting:
         return found[min(fitting)]
     raise ToolError(
-        _("%(program)s for PostgreSQL %(version)d is not installed.") % {"program": name, "version": major_version},
+        _("%(program)s for PostgreSQL %(version)d was not found.") % {"program": name, "version": major_version},
         hint=_("Install it, or set PG_BIN_DIR to the folder that contains it."),
         code="program_missing",
     )

@@ -17,8 +17,8 @@ def rights_problems(server_session: ServerSession) -> list[str]:
     if not server_session.has_base():
         problems.append(
             _(
-                "Database seo_gen_base is missing, so a tenant's role can use up the server's locks. Run"
-                " config/stack/roles.sql again."
+                "Database seo_gen_base is missing or not a closed template, so a tenant's role can use up the server's"
+                " locks. Run config/stack/roles.sql again."
             )
         )
     if server_session.is_superuser():

@@ -24,7 +24,7 @@ class Command(OperatorCommand):
         return [{**asdict(check), "works": check.works} for check in self.checks]
 
     def present(self, document: Any) -> None:
-        columns = [_("provider"), _("model"), _("result"), _("tokens in"), _("tokens out"), _("seconds")]
+        columns = [_("provider"), _("model"), _("result"), _("input tokens"), _("output tokens"), _("seconds")]
         print_table(columns, [_row(check) for check in self.checks])
 
     def handle(self, *args: Any, **options: Any) -> None:

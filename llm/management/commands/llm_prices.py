@@ -52,7 +52,7 @@ class Command(OperatorCommand):
             self.stdout.write(_("No price differs from the list."))
         else:
             self.stdout.write(_("Prices that differ from the list (USD per 1,000 tokens):"))
-            columns = [_("model"), _("valid from"), _("unit"), _("old"), _("new"), _("outcome")]
+            columns = [_("model"), _("valid from"), _("unit"), _("old price"), _("new price"), _("outcome")]
             print_table(columns, [row for change in changes for row in _rows(change)])
         if any(change["outcome"] == "kept" for change in changes):
             self.stdout.write(_("Prices set by hand are kept; --overwrite replaces them."))

@@ -62,7 +62,7 @@ class Command(OperatorCommand):
             )
             for step in document["steps"]
         ]
-        columns = [_("step"), _("old"), _("new"), _("model")]
+        columns = [_("step"), _("old route"), _("new route"), _("model")]
         if any(step["fallbacks"] for step in document["steps"]):
             columns.append(_("fallbacks"))
             fallbacks = (", ".join(map(_fallback_text, step["fallbacks"])) for step in document["steps"])

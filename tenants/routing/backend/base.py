@@ -1,4 +1,4 @@
-"""The backend that opens every connection to a tenant's database (Django loads it by its ENGINE name)."""
+"""The backend that connects to tenants' databases as the tenants' roles (Django loads it by its ENGINE name)."""
 
 from __future__ import annotations
 

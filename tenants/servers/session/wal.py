@@ -1,4 +1,4 @@
-"""The server's write-ahead log (WAL): restore points, archiving, and what base backups must know about a server."""
+"""The server's write-ahead log (WAL): restore points, archiving, and the facts that base backups need."""
 
 from __future__ import annotations
 

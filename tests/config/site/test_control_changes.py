@@ -225,7 +225,7 @@ def test_any_provider_on_an_allowed_host_is_added(
     ids = set(LLMProvider.objects.values_list("pk", flat=True))
     mistral.delete()
     assert (mistral.wire, mistral.key_variable) == ("openai", "MISTRAL_API_KEY")
-    assert "MISTRAL_API_KEY is not set" in page and "MISTRAL_API_KEY is not set" not in with_key
+    assert "MISTRAL_API_KEY is missing or invalid" in page and "MISTRAL_API_KEY is missing or" not in with_key
     assert "mistral" in ids and "other" not in ids
     (entry,) = entries("llm.provider.change", "mistral", superuser)
     assert entry.details == {

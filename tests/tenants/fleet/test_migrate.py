@@ -361,7 +361,7 @@ class TestRefusals:
         with as_owner(tenant) as connection:
             connection.execute("UPDATE tenant_identity SET tenant_id = 'somebody-else'")
         [problem] = self.refused(next_release.add("0003_plain"), [tenant])
-        assert f"Database {database_of(tenant)} does not belong to this tenant, but to somebody-else" in problem
+        assert f"Database {database_of(tenant)} belongs to another tenant (tenant id: somebody-else)" in problem
 
     def test_a_tenant_ahead_of_the_code(self, tenant: Tenant, next_release: NextRelease) -> None:
         next_release.add("0003_plain")

@@ -112,7 +112,7 @@ def test_a_damaged_base_backup_is_found(backup: BaseBackup, damage: str) -> None
         "missing": "pg_filenode.map",
         "its log": "could not find a valid record",
         "its manifest": "manifest",
-        "all of it": "no longer exists",
+        "all of it": "is missing or incomplete",
     }[damage]
     if damage == "changed":
         overwrite(folder / "global" / "pg_filenode.map", 0, b"?")

@@ -59,8 +59,8 @@ def stuck(tenant: Tenant, table: str = "runs") -> Iterator[str]:
 def named(text: str, tenant: Tenant, table: str, gid: str) -> bool:
     return (
         f"enant {tenant.id}" in text
-        and f"Table {table} could not be locked within " in text
         and f"prepared transaction {gid} (" in text
+        and f"which has locked table {table} (" in text
     )
 
 
@@ -124,7 +124,7 @@ class TestCommands:
         assert logs[well.id]["problems"] == [] and logs[well.id]["entries"] > 0
         if logs[ill.id]["problems"]:
             assert result.returncode == 1
-            assert f"Table {table} could not be locked within 0.5 s: prepared transaction {gid}" in str(
+            assert f"was not granted within 0.5 s. It is probably held by prepared transaction {gid}" in str(
                 logs[ill.id]["problems"]
             )
         assert bool(logs[ill.id]["problems"]) == (table == "audit_logs")
@@ -146,7 +146,7 @@ class TestCommands:
             listed = seo_gen("run", "list", "--tenant-id", well.id, **SHORT)
         assert listed.returncode == 0, listed.stderr
         assert refused.returncode == 1
-        assert refused.stderr.startswith(f"Tenant {ill.id} is busy. Table {table} could not be locked within 0.5 s:")
+        assert refused.stderr.startswith(f"Tenant {ill.id} is busy. A lock was not granted within 0.5 s.")
         assert named(refused.stderr, ill, table, gid)
 
 
@@ -168,8 +168,9 @@ def test_a_process_that_holds_the_lock_is_named(tenant: Tenant, limits: Callable
             add_run(tenant)
         pid = holder.info.backend_pid
     text = str(caught.value)
-    assert f"Tenant {tenant.id} is busy. Table runs could not be locked within 0.3 s: process {pid} (" in text
-    assert "idle in transaction; AccessExclusiveLock" in text and f"End it with pg_terminate_backend({pid})." in text
+    assert f"Tenant {tenant.id} is busy. A lock was not granted within 0.3 s." in text
+    assert f"probably held by process {pid} (" in text and f"End the process with pg_terminate_backend({pid})." in text
+    assert "idle in transaction), which has locked table runs (AccessExclusiveLock)" in text
 
 
 def test_a_holder_that_has_gone_is_not_invented() -> None:
@@ -195,7 +196,7 @@ class TestPreparedTransactions:
             shown = seo_gen("tenant", "status")
         assert health.problem is not None and health.reachable is None
         assert health.problem.startswith(f"Prepared transaction {gid} in database {database_of(tenant)} (")
-        assert health.problem.endswith("End it with COMMIT PREPARED or ROLLBACK PREPARED.")
+        assert health.problem.endswith("End it in that database with COMMIT PREPARED or ROLLBACK PREPARED.")
         assert shown.returncode == 1 and gid in shown.stdout
         assert [one.problem for one in tenant_statuses() if one.id == tenant.id] == [None]
 
