@@ -349,7 +349,7 @@ class TenantIdentityMismatch(TenantError):
                 )
             )
             % {"id": tenant_id, "owner": owner},
-            hint=_("Correct the tenant's database URL."),
+            hint=_("Correct the tenant's database URL in the control database."),
         )
 
 
@@ -360,7 +360,7 @@ class TenantConnectionsExhausted(TenantError):
         super().__init__(
             _("%(alias)s: all tenant connections of this process (%(maximum)d) are in use.")
             % {"alias": alias, "maximum": maximum},
-            hint=_("Raise TENANT_CONNECTIONS_MAX, or lower the worker's concurrency."),
+            hint=_("Raise TENANT_CONNECTIONS_MAX, or run fewer threads in this process."),
         )
 
 
@@ -372,7 +372,7 @@ class InvalidDatabaseURL(TenantError):
     def __init__(self, tenant_id: str) -> None:
         super().__init__(
             _("Tenant %(id)s: its database URL does not name a PostgreSQL database.") % {"id": tenant_id},
-            hint=_("Correct the tenant's database URL."),
+            hint=_("Correct the tenant's database URL in the control database."),
         )
 
 
