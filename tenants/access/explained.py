@@ -24,7 +24,7 @@ LINES = (
     (_("See the pipeline, models, prices, providers and servers"), "llm.view_llmmodel"),
     (_("Change the pipeline, models and prices, copy prompts to all tenants"), "llm.change_stepllmdefault"),
     (_("Create and clone tenants, migrate all tenants, check providers"), "tenants.add_tenant"),
-    (_("Change providers, servers and groups of tenants"), "llm.change_llmprovider"),
+    (_("Change providers and groups of tenants"), "llm.change_llmprovider"),
 )
 
 
