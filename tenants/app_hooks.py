@@ -52,7 +52,7 @@ class Contents(Protocol):
         """Return every file that a row refers to."""
 
     def foreign_path(self, connection: BaseDatabaseWrapper, tenant_id: str) -> ForeignPath | None:
-        """Return the first row whose path is not in the tenant's storage; None if all are.
+        """Return the first row whose path is not in the tenant's storage; None if there is none.
 
         Unlike the other methods, this one reads a database that is not trusted yet. It is called in a transaction,
         inside `audit.log.safe_search_path.catalog_only`, and must use qualified names only.
@@ -90,7 +90,7 @@ class Contents(Protocol):
         """Delete the control database's rows about the tenant's runs and costs; return how many there were."""
 
     def spent_this_month(self, tenant_id: str) -> Decimal | None:
-        """Return the tenant's cost this month (UTC) from the control database; None if no calls are recorded."""
+        """Return the tenant's cost this month (UTC) from the control database; None if none is recorded."""
 
     def count_summaries(self, tenant_id: str) -> int:
         """Return the number of the control database's rows about the tenant's runs and costs."""

@@ -51,7 +51,7 @@ def require_not_erased(identity: UUID, *, reason: str = "") -> Erasure | None:
     """
     found = erasures().filter(identity=identity).first()
     if found is not None and not reason.strip():
-        erased_at = to_minute(found.completed_at) if found.completed_at else "-"
+        erased_at = to_minute(found.completed_at) if found.completed_at else ""
         raise ErasedTenant(found.tenant_id, erased_at)
     return found
 

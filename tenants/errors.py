@@ -22,8 +22,8 @@ def because(outcome: str, reason: str) -> str:
 def recover_on_page() -> str:
     """Return a hint on how to recover an operation in the admin; only operations that staff requested have a button."""
     return _(
-        "If it was requested in the admin, “Recover” on its page under “Operations” finishes or undoes it; otherwise,"
-        " an operator must run `seo-gen tenant recover`."
+        "If the operation was requested in the admin, “Recover” on its page under “Operations” finishes or undoes it;"
+        " otherwise, an operator must run `seo-gen tenant recover`."
     )
 
 
@@ -193,14 +193,15 @@ class JobBusy(TenantError):
 
 
 class TenantUnfinished(TenantError):
-    """An operation on the tenant has not finished; it must be finished or undone before another one can start."""
+    """An operation on the tenant has not finished, this one or another; it must be finished or undone first."""
 
     code = "tenant_unfinished"
 
     def __init__(self, tenant_id: str, operation: str) -> None:
         super().__init__(
-            _("Tenant %(id)s: an earlier %(operation)s did not finish.") % {"id": tenant_id, "operation": operation},
-            hint=_("Run `seo-gen tenant recover` first."),
+            _("Tenant %(id)s: the operation “%(operation)s” has not finished.")
+            % {"id": tenant_id, "operation": operation},
+            hint=_("Run `seo-gen tenant recover` to finish or undo it."),
             page_hint=recover_on_page(),
         )
 
@@ -330,7 +331,7 @@ class TenantIdentityMismatch(TenantError):
     code = "tenant_identity_mismatch"
 
     def __init__(self, tenant_id: str, owner: str | None = None, *, is_tenants: bool = True) -> None:
-        """`owner`: the id in the database, if there is one. `is_tenants`: whether it can have one."""
+        """`owner` is the tenant id in the database, None if it has none; without `is_tenants`, it cannot have one."""
         super().__init__(
             (
                 _("Tenant %(id)s: the database behind its URL is not a tenant's, so the connection was refused.")
@@ -348,7 +349,7 @@ class TenantIdentityMismatch(TenantError):
                 )
             )
             % {"id": tenant_id, "owner": owner},
-            hint=_("Correct the tenant's database URL."),
+            hint=_("Correct the tenant's database URL in the control database."),
         )
 
 
@@ -359,7 +360,7 @@ class TenantConnectionsExhausted(TenantError):
         super().__init__(
             _("%(alias)s: all tenant connections of this process (%(maximum)d) are in use.")
             % {"alias": alias, "maximum": maximum},
-            hint=_("Raise TENANT_CONNECTIONS_MAX, or lower the worker's concurrency."),
+            hint=_("Raise TENANT_CONNECTIONS_MAX, or run fewer threads in this process."),
         )
 
 
@@ -371,7 +372,7 @@ class InvalidDatabaseURL(TenantError):
     def __init__(self, tenant_id: str) -> None:
         super().__init__(
             _("Tenant %(id)s: its database URL does not name a PostgreSQL database.") % {"id": tenant_id},
-            hint=_("Correct the tenant's database URL."),
+            hint=_("Correct the tenant's database URL in the control database."),
         )
 
 
@@ -424,10 +425,13 @@ class ErasedTenant(TenantError):
 
     code = "tenant_erased"
 
-    def __init__(self, tenant_id: str, erased_at: object) -> None:
+    def __init__(self, tenant_id: str, erased_at: str) -> None:
+        """`erased_at` is "" until the erasure is completed."""
         super().__init__(
-            _("Tenant %(id)s was erased or is being erased (completed: %(time)s); its data will not be restored.")
-            % {"id": tenant_id, "time": erased_at},
+            _("Tenant %(id)s was erased at %(time)s; its data will not be restored.")
+            % {"id": tenant_id, "time": erased_at}
+            if erased_at
+            else _("Tenant %(id)s is being erased; its data will not be restored.") % {"id": tenant_id},
             hint=_("If you are legally entitled to restore it, pass --from-erased REASON (the reason is logged)."),
         )
 
@@ -463,9 +467,9 @@ def reason_of_disk(error: OSError) -> str:
 
 @contextmanager
 def disk_failures_told() -> Iterator[None]:
-    """Turn an `OSError` in the block, such as a full disk, into a `TenantError`.
+    """Turn an `OSError` in the block, such as a full disk, into a `TenantError`, which does not name the tenant.
 
-    The caller adds the tenant's id. For files with known names, `tenants.files.locations` gives better messages.
+    For files with known names, `tenants.files.locations` gives better messages.
     """
     try:
         yield

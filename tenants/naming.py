@@ -1,4 +1,4 @@
-"""Tenant ids, and the names of tenants' databases, roles and sessions."""
+"""Tenant ids and names, and the names of tenants' databases, roles and sessions."""
 
 import re
 import secrets
@@ -88,7 +88,8 @@ def database_name(prefix: str) -> str:
     """Return a new name, used for both a tenant's database and its role.
 
     It reveals nothing about the tenant: anyone who can log in to a server, such as another tenant's role, can read the
-    names of all its databases and roles. Only the tenant's row says whose they are.
+    names of all its databases and roles. Only the tenant's row says whose they are. Raises `InvalidTenant` if the
+    prefix is invalid.
     """
     if not re.fullmatch(PREFIX_PATTERN, prefix):
         raise InvalidTenant(

@@ -1,4 +1,4 @@
-"""Present tenants in commands: JSON documents and progress."""
+"""Present tenants and their operations: JSON documents, progress and names."""
 
 import re
 import sys

@@ -174,7 +174,7 @@ def _text(text: str, *, required: bool = False) -> str:
     cleaned = " ".join(text.split())
     problem = ""
     if required and not cleaned:
-        problem = _("The reason is empty.")
+        problem = _("Enter a reason.")
     elif len(cleaned) > MAX_TEXT:
         problem = _("The text is too long: enter at most %(limit)d characters.") % {"limit": MAX_TEXT}
     elif has_control_characters(cleaned):

@@ -3,6 +3,7 @@
 from django.utils.translation import gettext as _
 
 from config.base.errors import SeoGenError
+from tenants.approvals.people import INDEPENDENT_AFTER_DAYS
 
 
 class ApprovalRefused(SeoGenError):
@@ -60,8 +61,11 @@ def same_person(approval_id: object) -> ApprovalRefused:
 
 def dependent(approval_id: object, who: str) -> ApprovalRefused:
     return ApprovalRefused(
-        _("Approval %(id)s needs a second person: the requester recently created or changed the account %(who)s.")
-        % {"id": approval_id, "who": who},
+        _(
+            "Approval %(id)s needs a second person: the requester created or changed the account %(who)s within the"
+            " last %(days)d days."
+        )
+        % {"id": approval_id, "who": who, "days": INDEPENDENT_AFTER_DAYS},
         hint=_("Have someone else approve it."),
         code="approval_same_person",
     )
@@ -76,7 +80,7 @@ def not_an_approver(approval_id: object, who: str) -> ApprovalRefused:
 
 def not_a_requester(approval_id: object, who: str) -> ApprovalRefused:
     return ApprovalRefused(
-        _("Approval %(id)s does not count: %(who)s may not do this.") % {"id": approval_id, "who": who},
+        _("Approval %(id)s does not count: %(who)s may not request this operation.") % {"id": approval_id, "who": who},
         code="approval_requester_not_allowed",
     )
 

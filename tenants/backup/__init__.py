@@ -1,1 +1,1 @@
-"""Back up one tenant: its dump, manifest and files."""
+"""Back up tenants: a dump of the database, a manifest, and optionally the files."""

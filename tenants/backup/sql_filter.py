@@ -72,7 +72,10 @@ def _filtered(lines: io.BufferedReader) -> Iterator[bytes]:
     end: re.Pattern[bytes] | None = None
     while line := lines.readline(MAX_LINE_BYTES + 1):
         if len(line) > MAX_LINE_BYTES:
-            raise NotADump(_("The dump has a line longer than any that pg_dump writes."))
+            raise NotADump(
+                _("The dump contains a line longer than %(limit)d MiB outside its COPY data.")
+                % {"limit": MAX_LINE_BYTES // 2**20}
+            )
         if end is None and NOT_OURS.match(line):
             continue
         yield line

@@ -1,4 +1,4 @@
-"""The product's name and version, for manifests."""
+"""The product's name and version, for manifests and certificates."""
 
 from importlib.metadata import PackageNotFoundError, version
 

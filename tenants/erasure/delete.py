@@ -119,8 +119,8 @@ def tenant_delete(
     was accepted.
 
     Raises `UnknownTenant`, `TenantNotActive`, `TenantWithoutServer`, `TenantBusy`, `FleetBusy`, `TenantUnfinished`,
-    `FleetUnfinished`, `ApprovalRequired`, `ApprovalRefused` or `DeletionRefused` if this call changed nothing;
-    `DeletionUnfinished` if a step failed, after which the tenant stays closed; `ServerError` in either case.
+    `FleetUnfinished`, `ServerError`, `ApprovalRequired`, `ApprovalRefused` or `DeletionRefused` before anything is
+    erased; `DeletionUnfinished` if a step failed, after which the tenant stays closed.
     """
     accepts = [AUDIT_LOSS] * accept_audit_loss + [LOST_BACKUPS] * accept_lost_backups
     tenant_get(tenant_id)

@@ -15,9 +15,7 @@ from tenants.models import BackupKind
 
 def loss_lines(loss: Loss) -> list[str]:
     """Return lines of text about what a deletion will remove, with sizes, and what it will keep."""
-    lines = [
-        _("Tenant %(id)s (%(name)s) will be erased and cannot be restored:") % {"id": loss.tenant_id, "name": loss.name}
-    ]
+    lines = [_("Tenant %(id)s (%(name)s) will be erased permanently:") % {"id": loss.tenant_id, "name": loss.name}]
     lines += [f"  {_('database')} {one.name} ({kind_of(one.kind)}): {size(one.size_bytes)}" for one in loss.databases]
     counts = ", ".join(f"{rows_of(table)} {n:,}" for table, n in _shown(loss.rows))
     lines.append("  " + _("rows: %(rows)s") % {"rows": counts})

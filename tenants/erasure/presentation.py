@@ -182,7 +182,7 @@ def _about_audit_log(audit: Certificate) -> Iterator[Fact]:
             ),
         )
     yield Fact(
-        _("Operators' log"),
+        _("Control log"),
         ngettext(
             "%(operators_entries)d entry about the tenant in the control database's own audit log",
             "%(operators_entries)d entries about the tenant in the control database's own audit log",
@@ -220,7 +220,7 @@ def _held(remains: Certificate) -> Iterator[Fact]:
 def _log_notes(physical: Certificate) -> Iterator[str]:
     archive = physical["wal_archive"]
     yield (
-        _("Archive, or the command that restores from it: %(wal_archive)s") % physical
+        _("WAL archive, or the command that fetches from it: %(wal_archive)s") % physical
         if archive
         else _("Not archived, as far as the product knows")
     )
@@ -258,7 +258,7 @@ def rows_of(table: str) -> str:
     """Return what the rows of a tenant's table are; for a table that only another release has, return its name."""
     names = {
         "artifacts": _("artifacts"),
-        "audit_chain_heads": _("end of the audit log"),
+        "audit_chain_heads": _("head of the audit log"),
         "audit_logs": _("audit entries"),
         "calls": _("calls"),
         "django_migrations": _("applied migrations"),

@@ -437,7 +437,7 @@ def _require_accepted(row: Erasure, what: str, reason: str) -> None:
 HINTS: dict[str, Callable[[], str]] = {
     AUDIT_LOSS: lambda: _("Pass --accept-audit-loss to delete it anyway; the certificate will say so."),
     LOST_BACKUPS: lambda: _(
-        "Make the location reachable and run the command again, or pass --accept-lost-backups; the certificate will"
+        "Fix this and run the command again, or pass --accept-lost-backups to leave these files; the certificate will"
         " then list them."
     ),
 }

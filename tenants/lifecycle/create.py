@@ -41,7 +41,7 @@ def tenant_create(
     `tenant_id` is derived from `name` unless given, or numbered ("tenant-1") if nothing can be derived; `server_name`
     names a `DatabaseServer`; without it, the default one is used. If an earlier creation with the same name and id was
     interrupted, it is finished instead. On failure, everything created so far is removed. Waits up to `fleet_wait_s`
-    seconds for a batch to end, and as long again for another creation that is choosing a number.
+    seconds for a batch to end, and as long again for another creation with a numbered id to end.
     Raises `InvalidTenant`, `TenantExists`, `TenantBusy`, `FleetBusy`, `FleetUnfinished`, `ServerError`, or
     `TenantUnfinished` if something could not be removed or a tenant with this id is being created under another name.
 

@@ -17,9 +17,9 @@ ENDED = (TenantStatus.DELETING, TenantStatus.DELETED)
 def tenant_limit_set(*, tenant_id: str, steps: int | None, expected: tuple[object] | None = None) -> Tenant:
     """Set the limit (None: the default, RUN_TENANT_CONCURRENCY), and return the tenant.
 
-    Running steps are not interrupted, and workers apply the new limit after a few seconds. Raises `SettingsChanged` if
-    `expected` is given and the present limit is another; `InvalidStepLimit`, `UnknownTenant`; `TenantNotActive` for a
-    tenant that is being or was deleted.
+    Running steps are not interrupted, and workers apply the new limit after a few seconds. Raises
+    `InvalidStepLimit`, `UnknownTenant`, `TenantNotActive` if the tenant is being or was deleted, or `SettingsChanged`
+    if `expected` is given and the present limit is another.
     """
     if steps is not None and not 1 <= steps <= MAX_STEPS:
         raise InvalidStepLimit(tenant_id, steps, MAX_STEPS)

@@ -55,7 +55,7 @@ def access_open(*, user: User, tenant_id: str, role: str, reason: str) -> Tempor
     if sees_tenant(user, tenant_id):
         raise AccessNotOpened(
             _("You already have access to tenant %(id)s.") % {"id": tenant_id},
-            hint=_("Its site is in the list of tenants."),
+            hint=_("“Tenants” has a link to its site."),
             code="access_not_needed",
         )
     asked: dict[str, object] = {"role": role, "reason": reason}

@@ -1,1 +1,1 @@
-"""Operations that staff request in the admin: recorded, carried out by a worker, continued after a crash."""
+"""Operations that staff request in the admin: recorded, carried out by a worker, recovered after a crash."""

@@ -1,4 +1,4 @@
-"""Claim a request by compare-and-set, with a lease in database time and a fencing token, and end it."""
+"""Claim a request, with a lease in database time and a fencing token, and end it."""
 
 from __future__ import annotations
 

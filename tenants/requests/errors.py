@@ -12,7 +12,8 @@ class OperationNotAllowed(TenantError):
 
     def __init__(self, who: str) -> None:
         super().__init__(
-            _("%(who)s may not do this.") % {"who": who}, hint=_("An administrator can give you a role that allows it.")
+            _("%(who)s may not request this operation.") % {"who": who},
+            hint=_("An administrator can give you a role that allows it."),
         )
 
 
@@ -27,7 +28,7 @@ class OperationAlreadyRequested(TenantError):
             % {"kind": kind, "id": tenant_id}
             if tenant_id
             else _("The same operation (%(kind)s) is already waiting or running.") % {"kind": kind},
-            hint=_("Follow it under Operations."),
+            hint=_("Follow it under “Operations”."),
         )
 
 
@@ -47,7 +48,7 @@ class OperationUnfinished(TenantError):
     code = "operation_unfinished"
 
     def __init__(self, reason: str) -> None:
-        super().__init__(reason, hint=_("Fix the cause, then press Recover on the operation's page."))
+        super().__init__(reason, hint=_("Fix the cause, then press “Recover” on the operation's page."))
 
 
 class OperationBusy(TenantError):
@@ -64,9 +65,9 @@ class OperationLost(TenantError):
 
     code = "operation_lost"
 
-    def __init__(self) -> None:
+    def __init__(self, lost: int) -> None:
         super().__init__(
-            _("Too many workers were lost while carrying out this operation."),
+            _("This operation was given up: %(count)d workers were lost while carrying it out.") % {"count": lost},
             hint=_("Check the workers' logs, then request it again."),
         )
 

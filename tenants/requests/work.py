@@ -89,7 +89,7 @@ def _attempt(claimed: OperationRequest, progress: Progress) -> Result:
         if result is not None:
             return result
     if claimed.lost_workers >= MAX_LOST_WORKERS:
-        raise OperationLost
+        raise OperationLost(claimed.lost_workers)
     require_still_allowed(claimed)
     with approval_given(claimed.approval_id, used_for=claimed.pk):
         return carry_out(claimed, progress.on_step)

@@ -1,4 +1,4 @@
-"""Build a tenant's database from a backup, beside the live database, and verify it.
+"""Build a tenant's database from a backup, a bundle or a recovered server, and verify it.
 
 Only the guest role accesses the new database until its schema is verified (`tenants.restore.scratch_database`,
 `tenants.restore.proof`).

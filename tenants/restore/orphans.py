@@ -21,8 +21,8 @@ from tenants.selectors import require_finished, tenant_get
 def tenant_orphans(*, tenant_id: str, remove: bool = False) -> list[StoredObject]:
     """Return the tenant's files that no row refers to; with `remove`, also remove them.
 
-    While a replaced database is kept, its rows count too: undoing the restore needs their files. Files of unfinished
-    runs are never orphans, since a file is written before its row.
+    While a replaced database is kept, its rows count too: undoing the restore needs their files. Files of runs that are
+    not completed are never orphans, since a file is written before its row.
     """
     with tenant_lock(tenant_id):
         require_finished(tenant_id)
@@ -39,7 +39,7 @@ def tenant_orphans(*, tenant_id: str, remove: bool = False) -> list[StoredObject
 
 
 def _known(tenant: Tenant) -> tuple[set[str], list[str]]:
-    """Return the paths that rows refer to, and the ids of unfinished runs, which may still write files."""
+    """Return the paths that rows refer to, and the ids of runs that may still write files."""
     kept = Restore.objects.using(CONTROL).filter(tenant_id=tenant.id, kept_until__isnull=False)
     known: set[str] = set()
     working: list[str] = []

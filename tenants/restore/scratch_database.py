@@ -33,7 +33,7 @@ def kept_name(operation_id: UUID) -> str:
 
 
 def throwaway_prefix() -> str:
-    """Return the name prefix of databases that are only used to test a backup."""
+    """Return the name prefix of databases that are only used to test a restore."""
     return f"{database_prefix()}_check_"
 
 

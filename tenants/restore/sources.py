@@ -228,15 +228,15 @@ def _require_digest(
     reading_end(place, name, sha256=tally.sha256, size_bytes=tally.size_bytes)
     if expected is not None and tally.sha256 != expected.sha256:
         raise Unfit(
-            _("%(path)s was changed after it was written: its SHA-256 does not match the manifest.")
-            % {"path": place.path(name)}
+            _("%(path)s was damaged or altered: its sha256 differs from the manifest's.") % {"path": place.path(name)}
         ) from cause
 
 
 def _manifest_beside(place: Place, name: str) -> bytes | None:
     if (place.size(name + SUFFIX) or 0) > MAX_BYTES:
         raise Unfit(
-            _("The manifest %(path)s is too large to be one that seo-gen wrote.") % {"path": place.path(name + SUFFIX)}
+            _("The manifest %(path)s is larger than %(limit)d MiB, the most that seo-gen reads.")
+            % {"path": place.path(name + SUFFIX), "limit": MAX_BYTES // 2**20}
         )
     try:
         return place.read(name + SUFFIX)

@@ -36,9 +36,9 @@ def backup_daily() -> list[str]:
     Tenants and their files go to BACKUP_DAILY_OUTPUT. Servers whose WAL is archived get a base backup in
     CLUSTER_BACKUP_OUTPUT.
 
-    Does nothing if BACKUP_DAILY_OUTPUT is not set, or if the job is not due: its task message may be delivered twice,
-    or come from anyone who can write to the broker. A killed job records no end, so it runs again. Raises `JobBusy` if
-    another process is running it.
+    Does nothing if BACKUP_DAILY_OUTPUT is not set, or if a daily backup finished within the last 12 hours: the task
+    message may be delivered twice, or come from anyone who can write to the broker. A killed job records no end, so it
+    runs again. Raises `JobBusy` if another process is running it.
     """
     with advisory_lock(LOCK, wait_s=1, busy=_busy):
         if not _is_due():

@@ -158,7 +158,10 @@ class Bundle:
             raise Unfit(_("The file is not a seo-gen bundle, or is incomplete: %(part)s is missing.") % {"part": name})
         content = content_of(self._archive, member)
         if name in IN_MEMORY and member.size > MAX_DOCUMENT_BYTES:
-            raise Unfit(_("%(part)s is larger than any such file that seo-gen writes.") % {"part": name})
+            raise Unfit(
+                _("%(part)s is larger than %(limit)d MiB, the most that seo-gen reads.")
+                % {"part": name, "limit": MAX_DOCUMENT_BYTES // 2**20}
+            )
         expected = self.size_of(name)
         if name != MANIFEST and expected is None:
             raise Unfit(_("%(part)s is not in the manifest.") % {"part": name})
@@ -175,13 +178,16 @@ class Bundle:
 
 
 def _lines(stream: IO[bytes]) -> Iterator[bytes]:
-    """Yield the lines of a part. Raises `Unfit` for a line that is longer than any audit entry."""
+    """Yield the lines of a part. Raises `Unfit` for a line longer than MAX_LINE_BYTES."""
     rest = b""
     while chunk := stream.read(CHUNK_BYTES):
         *lines, rest = (rest + chunk).split(b"\n")
         yield from lines
         if len(rest) > MAX_LINE_BYTES:
-            raise Unfit(_("%(part)s contains a line that is longer than any audit entry.") % {"part": AUDIT})
+            raise Unfit(
+                _("%(part)s contains a line longer than %(limit)d MiB, the most that seo-gen reads.")
+                % {"part": AUDIT, "limit": MAX_LINE_BYTES // 2**20}
+            )
     if rest:
         yield rest
 

@@ -66,7 +66,8 @@ def tenant_export_stream(
     """Write the tenant's bundle to `target`, such as standard output, as `tenant_export` writes it to a file.
 
     Nothing is written until all parts are collected and the audit entry "tenant.export" is committed. The bundle is not
-    in the catalogue, but an erasure certificate lists it. Raises what `tenant_export` raises.
+    in the catalogue, but an erasure certificate lists it. Raises what `tenant_export` raises, or `BrokenPipeError` if
+    the reader stops reading.
     """
     recipient = recipient_for(recipient)
     tenant = _exportable(tenant_id)

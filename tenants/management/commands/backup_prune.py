@@ -40,7 +40,7 @@ class Command(OperatorCommand):
             self.stdout.write(_("Nothing has expired."))
             return
         rows = [(row["tenant_id"], row["kind"], row["what"], row["problem"]) for row in document["removed"]]
-        print_table([_("tenant"), _("kind"), _("what"), _("problem")], rows)
+        print_table([_("tenant"), _("kind"), _("item"), _("problem")], rows)
         if document["dry_run"]:
             self.stdout.write(_("Dry run: nothing was removed."))
 

@@ -18,7 +18,10 @@ class Command(OperatorCommand):
         return [asdict(status) for status in self.statuses]
 
     def present(self, document: Any) -> None:
-        columns = [_("server"), _("base backups"), _("from"), _("to"), _("WAL archive"), _("restore last tested")]
+        columns = [
+            *(_("server"), _("base backups"), _("restorable from"), _("restorable to")),
+            *(_("WAL archive"), _("restore last tested")),
+        ]
         rows = [
             (
                 row["server"],

@@ -29,7 +29,7 @@ class Command(OperatorCommand):
             self.stdout.write(_("No tenant has been erased."))
             return
         print_table(
-            [_("tenant"), _("erased at"), _("holds"), _("remaining, as certified")],
+            [_("tenant"), _("erased at"), _("erasure holds"), _("remaining, as certified")],
             [
                 (
                     row["tenant_id"],

@@ -30,7 +30,7 @@ class Command(DjangoCommand):
             raise Refusal(
                 _(
                     "%(alias)s is a tenant's database: `migrate` changes the control database only. Use"
-                    " `seo-gen tenant migrate`, which migrates all tenants or none."
+                    " `seo-gen tenant migrate` instead."
                 )
                 % {"alias": options["database"]},
                 code="database_is_a_tenants",

@@ -58,8 +58,9 @@ class Command(OperatorCommand):
         if any(is_given and loss not in accepted for loss, is_given in given.items()):
             return
         raise Refusal(
-            _("The deletion of tenant %(id)s has already begun, so there is nothing to approve.") % {"id": tenant.id},
-            hint=_("To finish it, run the command without --request-approval."),
+            _("The deletion of tenant %(id)s has already begun or is complete, so there is nothing to approve.")
+            % {"id": tenant.id},
+            hint=_("Run the command without --request-approval."),
             code="options_conflict",
         )
 

@@ -42,7 +42,7 @@ class Command(OperatorCommand):
 
     def present(self, document: Any) -> None:
         rows = [(step, f"{seconds:.1f}") for step, seconds in document["timing_s"].items()]
-        print_table([_("phase"), _("seconds")], rows)
+        print_table([_("step"), _("seconds")], rows)
         self.stdout.write(
             _(
                 "Tenant %(tenant_id)s can be restored from %(source)s; the drill took %(seconds).1f s. A restore also"

@@ -24,7 +24,7 @@ class Command(OperatorCommand):
         parser.add_argument(
             "--encrypt-to",
             metavar="RECIPIENT",
-            help="An age recipient; BACKUP_AGE_RECIPIENT unless given, none if empty.",
+            help="An age recipient (default: BACKUP_AGE_RECIPIENT); empty for no encryption.",
         )
         super().add_arguments(parser)
 

@@ -74,7 +74,7 @@ class Command(OperatorCommand):
                 [_("tenant"), _("migrations"), _("prepared (ms)"), _("locked (ms)"), _("locks")], _rows(document)
             )
         print_table(
-            [_("server"), _("from"), _("tenants"), _("migrations"), _("prepared (ms)"), _("locked (ms)")],
+            [_("server"), _("from version"), _("tenants"), _("migrations"), _("prepared (ms)"), _("locked (ms)")],
             _summary(document),
         )
         times = ", ".join(f"{name} {ms / 1000:.1f} s" for name, ms in document["timing_ms"].items())

@@ -2,8 +2,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from config.base.command import OperatorCommand, Refusal
 from config.base.times import to_minute
@@ -13,7 +15,7 @@ from tenants.restore.undo import tenant_restore_undo
 from tenants.selectors import tenant_get
 from tenants.transfer.clone import tenant_clone
 
-# How many items of each list are shown; --json shows all.
+# How many items of each list are shown; --json shows more.
 SHOWN = 10
 
 
@@ -77,11 +79,14 @@ class Command(OperatorCommand):
         tenant_restore_check(tenant_id=tenant_id, undo=options["undo"], **source)
         self.confirm(
             tenant_id,
-            _(
-                "The database of tenant %(id)s will be replaced. The replaced one is kept for some days, and can be put"
-                " back."
+            ngettext(
+                "The database of tenant %(id)s will be replaced. The replaced one is kept for %(days)d day, and can be"
+                " put back.",
+                "The database of tenant %(id)s will be replaced. The replaced one is kept for %(days)d days, and can be"
+                " put back.",
+                settings.RESTORE_UNDO_DAYS,
             )
-            % {"id": tenant_id},
+            % {"id": tenant_id, "days": settings.RESTORE_UNDO_DAYS},
             confirmed=options["confirm"],
             can_be_undone=True,
         )
@@ -124,4 +129,4 @@ class Command(OperatorCommand):
             for name in names[:SHOWN]:
                 self.stdout.write(f"  {name}")
             if len(names) > SHOWN:
-                self.stdout.write(_("  and %(count)d more; --json lists them all") % {"count": len(names) - SHOWN})
+                self.stdout.write(_("  and %(count)d more") % {"count": len(names) - SHOWN})

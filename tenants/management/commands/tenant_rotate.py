@@ -41,6 +41,7 @@ class Command(OperatorCommand):
             self.stderr.write(rotation.problem)
         if failed:
             raise Refusal(
-                _("Not rotated: %(ids)s.") % {"ids": ", ".join(rotation.tenant_id for rotation in failed)},
+                _("The password change did not finish for: %(ids)s.")
+                % {"ids": ", ".join(rotation.tenant_id for rotation in failed)},
                 code="tenants_not_rotated",
             )

@@ -43,7 +43,7 @@ class Command(OperatorCommand):
             )
             for row in document
         ]
-        print_table([*columns, _("unfinished"), _("problem")], rows)
+        print_table([*columns, _("unfinished operation"), _("problem")], rows)
 
     def handle(self, *args: Any, **options: Any) -> None:
         super().handle(*args, **options)

@@ -208,7 +208,7 @@ def test_unknown_unreachable_and_unfinished_tenants_are_refused(tenant: Tenant, 
     )
     result = seo_gen("audit", "export", "--tenant-id", tenant.id, "--output", str(tmp_path / "log"))
     operation.delete()
-    assert result.returncode == 1 and "did not finish" in result.stderr
+    assert result.returncode == 1 and "has not finished" in result.stderr
     Tenant.objects.filter(pk=tenant.pk).update(database_url="postgresql://u:secret@127.0.0.1:9/d")
     result = seo_gen("audit", "export", "--tenant-id", tenant.id, "--output", str(tmp_path / "log"))
     Tenant.objects.filter(pk=tenant.pk).update(database_url=tenant.database_url)

@@ -269,7 +269,7 @@ def test_an_account_that_the_requester_made_or_changed_is_no_second_person(world
     with acting_as(f"staff:{world.asks.username}"), transaction.atomic(using="default"):
         record(using="default", action="user.roles", resource_type="user", resource_id=str(world.approves.pk))
     answer = world.browser(world.approves).post(f"{page}approve/", {"digest": approval.digest}, follow=True)
-    assert "recently created or changed the account" in answer.content.decode()
+    assert "created or changed the account" in answer.content.decode()
     approval.refresh_from_db()
     assert approval.status == ApprovalStatus.REQUESTED
     # They may reject it, and others approve it.
@@ -363,7 +363,7 @@ def test_an_approval_is_started_once_by_the_person_who_asked(world: World) -> No
     browser.post(start)
     assert not OperationRequest.objects.filter(tenant_id=world.tenant.id).exists()
     shown = world.browser(world.approves).get(f"/admin/tenants/approval/{approval.pk}/change/").content.decode()
-    assert "cannot be restored" in shown and "the contract has ended" in shown
+    assert "will be erased permanently" in shown and "the contract has ended" in shown
     world.approve(approval)
     world.browser(world.approves).post(start)
     other = person("administrator")

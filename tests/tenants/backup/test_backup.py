@@ -327,9 +327,9 @@ def test_verification_finds_damage_and_missing_files(tenant: Tenant, tmp_path: P
         damaged.seek(-200, os.SEEK_END)
         damaged.write(b"x")
     result = seo_gen("backup", "verify", "--file", file)
-    assert result.returncode == 1 and "its SHA-256 does not match the manifest" in result.stdout
+    assert result.returncode == 1 and "its sha256 differs from the manifest's" in result.stdout
     backup.refresh_from_db()
-    assert "its SHA-256 does not match the manifest" in backup.verify_error
+    assert "its sha256 differs from the manifest's" in backup.verify_error
 
 
 def test_prune_removes_what_is_old_but_never_the_newest(tenant: Tenant, tmp_path: Path) -> None:

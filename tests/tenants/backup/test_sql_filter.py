@@ -80,5 +80,5 @@ def test_data_without_an_end_is_refused() -> None:
 def test_a_line_that_would_fill_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sql_filter, "MAX_LINE_BYTES", 100)
     assert filtered("-" * 99 + "\n")
-    with pytest.raises(NotADump, match="The dump has a line longer than any that pg_dump writes"):
+    with pytest.raises(NotADump, match="The dump contains a line longer than"):
         filtered("-" * 100 + "\n")

@@ -198,7 +198,7 @@ def test_killed_at_a_step(tenant: Tenant, step: str) -> None:
             pass
         tenant_rotate(tenant_id=tenant.id)
     elif step != "done":
-        with pytest.raises(TenantUnfinished, match="an earlier rotate did not finish"):
+        with pytest.raises(TenantUnfinished, match="the operation “rotate” has not finished"):
             tenant_suspend(tenant_id=tenant.id)
         assert [(one.tenant_id, one.kind, one.outcome) for one in tenant_recover()] == [
             (tenant.id, "rotate", "finished")
@@ -258,7 +258,7 @@ def test_rotating_all_lists_failures(tenant_pair: tuple[Tenant, Tenant]) -> None
     Tenant.objects.filter(pk=cut_off.pk).update(server=away)
     name = away.name
     shown, told = StringIO(), StringIO()
-    with pytest.raises(CommandError, match=f"Not rotated: {cut_off.id}."):
+    with pytest.raises(CommandError, match=f"The password change did not finish for: {cut_off.id}."):
         call_command("tenant_rotate", "--all", "--grace=0", stdout=shown, stderr=told)
     Tenant.objects.filter(pk=cut_off.pk).update(server="main")
     away.delete()

@@ -296,7 +296,7 @@ def has_manifest(request: pytest.FixtureRequest) -> bool:
     "damage",
     [
         ("custom", "truncated", "truncated or replaced|pg_restore failed"),
-        ("custom", "bit-flipped", "its SHA-256 does not match the manifest|pg_restore failed"),
+        ("custom", "bit-flipped", "its sha256 differs from the manifest's|pg_restore failed"),
         ("custom", "empty", "is empty"),
         ("custom", "wrong format", "truncated or replaced|neither in pg_dump's custom format nor in plain SQL"),
         (
@@ -570,7 +570,7 @@ def test_it_is_refused_while_something_else_is_unfinished_and_for_an_erased_tena
 ) -> None:
     file = back_up(tenant, tmp_path)
     operation = operation_begin(tenant_id=tenant.id, kind="restore")
-    with pytest.raises(TenantUnfinished, match="Run `seo-gen tenant recover` first"):
+    with pytest.raises(TenantUnfinished, match="Run `seo-gen tenant recover` to finish or undo it"):
         tenant_restore(tenant_id=tenant.id, backup_file=file)
     operation.delete()
     Tenant.objects.filter(pk=tenant.pk).update(status=TenantStatus.DELETED)

@@ -229,9 +229,7 @@ def test_a_part_of_another_size_is_not_read(parts: dict[str, bytes], tmp_path: P
 
 def test_a_line_of_the_audit_log_is_bounded(parts: dict[str, bytes], tmp_path: Path) -> None:
     endless = {**parts, "audit.jsonl": parts["audit.jsonl"] + b"x" * LARGE_BYTES}
-    assert "audit.jsonl contains a line that is longer than any audit entry" in refusal_of(
-        bundle(endless, tmp_path / "forged"), "never"
-    )
+    assert "audit.jsonl contains a line longer than" in refusal_of(bundle(endless, tmp_path / "forged"), "never")
 
 
 @pytest.mark.parametrize("part", ["dump", "storage.tar"])
