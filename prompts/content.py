@@ -58,7 +58,10 @@ def clean_note(note: str) -> str:
 
 
 def disagreement(content: str, document: object) -> Disagreement:
-    """Compare a template with the JSON of its variables. Raises `InvalidPrompt` if either is invalid."""
+    """Compare a template with the JSON of its variables.
+
+    Raises `InvalidPrompt` if either is invalid, or `SandboxUnavailable`.
+    """
     variables = declared_variables(document)
     return Disagreement(
         ", ".join(sorted(undeclared(content, variables))), ", ".join(sorted(unused(content, variables)))
@@ -70,7 +73,7 @@ def undeclared_sentence(names: str) -> str:
 
 
 def unused_sentence(names: str) -> str:
-    return _("The variables declare %(unused)s, which the template does not use.") % {"unused": names}
+    return _("The template does not use these declared variables: %(unused)s.") % {"unused": names}
 
 
 def require_agreement(content: str, document: object) -> None:

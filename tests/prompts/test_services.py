@@ -171,7 +171,7 @@ def test_prompts_of_two_tenants_are_separate(tenant_pair: tuple[Tenant, Tenant])
     ("content", "problem"),
     [
         ("{{ keyword }} {{ tone }}", "The template uses undeclared variables: tone."),
-        ("plain", "The variables declare keyword, which the template does not use."),
+        ("plain", "The template does not use these declared variables: keyword."),
         ("{{ tone }}", "The template uses undeclared variables (tone) and does not use declared ones (keyword)."),
     ],
 )
