@@ -125,7 +125,7 @@ def with_truncation(artifacts: QuerySet[Artifact]) -> QuerySet[Artifact]:
 
 
 def is_truncated(artifact: Artifact) -> bool:
-    """Return whether the text was truncated at a limit; for a replaced version, its metadata says so."""
+    """Return whether the text was truncated at the output limit."""
     if isinstance(artifact.metadata, dict) and "version" in artifact.metadata:
         return artifact.metadata.get("is_truncated") is True
     return any(step.step == artifact.step for step in getattr(artifact.run, TRUNCATED, ()))

@@ -10,7 +10,7 @@ from runs.errors import InvalidRunConfig
 pytestmark = pytest.mark.unit
 
 REFUSED = "The run's configuration is invalid: "
-NAMES = "(lower-case letters, digits and _, starting with a letter)."
+NAMES = "(at most 63 lower-case letters, digits and _, starting with a letter)."
 NOT_JSON = "The run's configuration is not valid JSON: "
 LOOKS_LIKE = ' Example: {"keyword": "coffee grinder", "language": "en"}.'
 
