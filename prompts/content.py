@@ -53,7 +53,7 @@ def clean_note(note: str) -> str:
     if len(note) > MAX_NOTE_CHARS:
         raise InvalidPrompt(_("The note is longer than %(limit)d characters.") % {"limit": MAX_NOTE_CHARS})
     if has_control_characters(note):
-        raise InvalidPrompt(_("The note is not one line of text: it contains control characters."))
+        raise InvalidPrompt(_("The note must be one line of text without control characters."))
     return note
 
 
