@@ -46,7 +46,7 @@ def clean_content(content: str) -> str:
 
 
 def clean_note(note: str) -> str:
-    """Return the note as it is stored. Raises `InvalidPrompt` if it is missing, too long, or cannot be stored."""
+    """Return the note as it is stored. Raises `InvalidPrompt` if it is missing, too long or not one line of text."""
     note = note.strip()
     if not note:
         raise InvalidPrompt(_("A note is missing: say what this version changes, and why."), code="prompt_note_missing")

@@ -47,7 +47,7 @@ ACTIVATE = "_activate"
 
 
 class PromptAdmin(StaffAdmin):
-    """A version can be edited while it is a draft: never used by a run, and not active."""
+    """The pages of versions. A version can be edited while it is a draft: never used by a run, and not active."""
 
     audit_noun = "prompt"
     # Content: an entry holds the version and the template's digest.

@@ -57,7 +57,10 @@ def count(number: int | None) -> str | None:
 
 
 def money(amount: Decimal | None, unpriced_steps: int, unknown_calls: int) -> str | None:
-    """Format US dollars to a hundredth of a cent. An unknown cost is never shown as 0; None is shown as "-"."""
+    """Format US dollars to a hundredth of a cent. An unknown cost is never shown as 0.
+
+    Returns None if there was no cost, which pages show as "-".
+    """
     if amount is None:
         return _("unknown") if unpriced_steps or unknown_calls else None
     shown = dollars(amount)
