@@ -31,9 +31,10 @@ class PastRuns(Protocol):
     ) -> Mapping[str, object]:
         """Return the values that the step's prompt would get in this run.
 
-        They are the run's inputs, the outputs of its other steps, and the review's comment.
+        They are the run's inputs, the outputs of its other steps, and the step's review comment.
 
-        Call this in the tenant's context. Raises `UnknownRun`, `StorageError` or `DigestMismatch`.
+        Call this in the tenant's context. Raises `UnknownRun`, `InvalidRunConfig`, `MissingFile`, `DigestMismatch` or
+        `StorageError`.
         """
 
 

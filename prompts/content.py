@@ -46,19 +46,22 @@ def clean_content(content: str) -> str:
 
 
 def clean_note(note: str) -> str:
-    """Return the note as it is stored. Raises `InvalidPrompt` if it is missing, too long, or cannot be stored."""
+    """Return the note as it is stored. Raises `InvalidPrompt` if it is missing, too long or not one line of text."""
     note = note.strip()
     if not note:
         raise InvalidPrompt(_("A note is missing: say what this version changes, and why."), code="prompt_note_missing")
     if len(note) > MAX_NOTE_CHARS:
         raise InvalidPrompt(_("The note is longer than %(limit)d characters.") % {"limit": MAX_NOTE_CHARS})
     if has_control_characters(note):
-        raise InvalidPrompt(_("The note is not one line of text: it contains control characters."))
+        raise InvalidPrompt(_("The note must be one line of text without control characters."))
     return note
 
 
 def disagreement(content: str, document: object) -> Disagreement:
-    """Compare a template with the JSON of its variables. Raises `InvalidPrompt` if either is invalid."""
+    """Compare a template with the JSON of its variables.
+
+    Raises `InvalidPrompt` if either is invalid, or `SandboxUnavailable`.
+    """
     variables = declared_variables(document)
     return Disagreement(
         ", ".join(sorted(undeclared(content, variables))), ", ".join(sorted(unused(content, variables)))
@@ -70,7 +73,7 @@ def undeclared_sentence(names: str) -> str:
 
 
 def unused_sentence(names: str) -> str:
-    return _("The variables declare %(unused)s, which the template does not use.") % {"unused": names}
+    return _("The template does not use these declared variables: %(unused)s.") % {"unused": names}
 
 
 def require_agreement(content: str, document: object) -> None:

@@ -44,7 +44,7 @@ class UnreadablePromptFile(PromptError):
 
 
 class PromptMismatch(PromptError):
-    """The template and the declared variables disagree, so the version can be neither activated nor used."""
+    """The template and the declared variables disagree, so the version cannot be saved, activated or used."""
 
     code = "prompt_mismatch"
 

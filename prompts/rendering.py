@@ -151,7 +151,7 @@ def _limit_exceeded(answer: Mapping[str, Any]) -> str:
     """Return a sentence about the limit that ended the template; "" if none did."""
     match answer["problem"]:
         case "time":
-            return _("It needs more than %(limit)g s of CPU time.") % {"limit": sandbox.LIMITS.cpu_s}
+            return _("It takes too long: the limit is %(limit)g s of CPU time.") % {"limit": sandbox.LIMITS.cpu_s}
         case "memory":
             return _("It needs more than %(limit)d MiB of memory.") % {"limit": sandbox.LIMITS.memory_bytes // 1024**2}
         case "length":

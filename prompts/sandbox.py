@@ -239,7 +239,7 @@ def _verdict(end: dict[str, Any]) -> dict[str, Any]:
     if number == signal.SIGALRM and cpu_s >= BLAMED_CPU_S:
         return {"problem": "time"}
     raise SandboxUnavailable(
-        _("The template was stopped before it got its share of CPU time."),
+        _("The process that renders templates ended without a result."),
         hint=_("Try again; the machine may be overloaded."),
     )
 

@@ -66,8 +66,9 @@ def prompt_create_active(
 def prompt_activate(*, alias: str, prompt_id: int) -> Prompt:
     """Activate a version: new runs use it for its step.
 
-    Raises `UnknownPrompt`, or `PromptMismatch` if the template uses an undeclared name or does not use a declared one:
-    people fill in the inputs according to the declaration. Runs that pinned another version keep it.
+    Raises `UnknownPrompt`, `PromptMismatch` if the template uses an undeclared name or does not use a declared one
+    (people fill in the inputs according to the declaration), or `SandboxUnavailable` if that cannot be checked now.
+    Runs that pinned another version keep it.
     """
     with transaction.atomic(using=alias):
         prompt = _locked(alias, prompt_id)
@@ -86,7 +87,7 @@ def prompt_activate(*, alias: str, prompt_id: int) -> Prompt:
 def prompt_activate_previous(*, alias: str, step: str) -> Prompt:
     """Activate the version that was active before the step's current one; a second call switches back.
 
-    Raises `NoPreviousVersion`, `UnknownPrompt` if the step has no active prompt, or `PromptMismatch`.
+    Raises `NoPreviousVersion`, `UnknownPrompt` if the step has no active prompt, or what `prompt_activate` raises.
     """
     with transaction.atomic(using=alias):
         lock_prompts(alias)
@@ -96,7 +97,7 @@ def prompt_activate_previous(*, alias: str, step: str) -> Prompt:
         if previous is None:
             raise NoPreviousVersion(
                 _("No other version of step %(step)s was active before.") % {"step": step},
-                hint=_("Name the version to activate; `seo-gen prompt list` shows them."),
+                hint=_("Choose a version with --version; `seo-gen prompt list` shows the versions."),
                 page_hint=_("Activate a version on its page; “Prompts” lists them."),
             )
         return prompt_activate(alias=alias, prompt_id=previous.pk)

@@ -128,7 +128,7 @@ def _model(alias: str, step: str, provider_id: str | None, model_class: str | No
     if provider_id is None:
         raise InvalidPrompt(
             _("Step %(step)s is not in the pipeline, so it has no model.") % {"step": step},
-            hint=_("Name a provider with --provider."),
+            hint=_("Add the step in the admin under Pipeline, or name a provider: `seo-gen prompt test --provider`."),
             code="prompt_without_model",
         )
     return resolve_model(provider_id, model_class or "standard")
@@ -144,7 +144,8 @@ def _trial(alias: str, prompt: Prompt, run_id: str | None, inputs: Mapping[str, 
     strangers = sorted(inputs.keys() - {variable.name for variable in variables})
     if strangers:
         raise InvalidPrompt(
-            _("Prompt %(prompt)s declares no variable %(names)s.") % {"prompt": prompt, "names": ", ".join(strangers)},
+            _("Prompt %(prompt)s does not declare these variables: %(names)s.")
+            % {"prompt": prompt, "names": ", ".join(strangers)},
             code="prompt_input_unknown",
         )
     text = render(prompt.content, variables, {**past, **inputs}, prompt=f"{prompt.pk} ({prompt})")

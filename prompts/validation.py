@@ -49,7 +49,7 @@ def _clause(finding: ErrorDetails) -> str:
         case "missing":
             clause = _("is missing")
         case "extra_forbidden":
-            clause = _("is not known")
+            clause = _("is not a known field")
         case "string_too_short" | "too_short":
             clause = _("is empty")
         case "too_long" if isinstance(finding["input"], list):

@@ -109,7 +109,7 @@ Identifier: TypeAlias = Annotated[str, Field(min_length=1, max_length=200)]
 class ModelChoice(BaseModel):
     """Override of a step's provider, model class or model; a class and a model exclude each other.
 
-    An omitted field keeps its default.
+    An omitted field is taken from the tenant's override or the pipeline (`runs.services.plan`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -219,8 +219,8 @@ def _require_input_name(name: str) -> None:
     if not re.fullmatch(NAME_PATTERN, name):
         raise InvalidRunConfig(
             _(
-                "The run's configuration is invalid: %(name)s is not a valid input name (lower-case letters, digits"
-                " and _, starting with a letter)."
+                "The run's configuration is invalid: %(name)s is not a valid input name (at most 63 lower-case letters,"
+                " digits and _, starting with a letter)."
             )
             % {"name": shown(name)}
         )

@@ -38,7 +38,7 @@ class UnknownRun(RunError):
 
 
 class RunStateConflict(RunError):
-    """The run's state does not allow the transition. `status` is the run's current status."""
+    """The run's state does not allow the transition, or has changed since a person read it; `status` is its status."""
 
     code = "run_state_conflict"
 
@@ -48,7 +48,7 @@ class RunStateConflict(RunError):
 
 
 class InvalidRunStep(RunError):
-    """A run cannot continue from this step."""
+    """A run has no such step, or cannot continue from it."""
 
     code = "run_step_invalid"
 

@@ -92,7 +92,8 @@ def read(path: str, digest: str | None) -> bytes:
 
 def _restore_hint() -> str:
     return _(
-        "Restore the file from a backup. If the run has failed or is paused, you can also retry it from this step."
+        "Restore the file from a backup. If the run has failed or is paused, you can also retry it from the step that"
+        " wrote the file."
     )
 
 

@@ -180,7 +180,7 @@ def _difference(request: HttpRequest, row: OperationRequest, changes_of: dict[st
         return {**named, "problem": str(error)}
     is_as_shown = new is not None and digest_of(new) == source["sha256"]
     if not is_as_shown or (digest_of(old) if old else None) != change["before_sha256"]:
-        return {**named, "problem": _("The prompt has changed since the preview; preview the copy again.")}
+        return {**named, "problem": _("The prompt has changed since the preview, so the difference cannot be shown.")}
     assert new is not None
     return {**named, "text": _diff(tenant_id, old, new)}
 

@@ -73,7 +73,7 @@ class PreviewForm(OperationForm):
         if self.errors:
             return cleaned
         if cleaned["to"] != SOME and cleaned["tenants"]:
-            raise ValidationError(_("Choose individual tenants, a group or all tenants, but only one of these."))
+            raise ValidationError(_("Leave “Tenants” empty, or choose “the tenants chosen below” in “Copy to”."))
         if cleaned["to"] == SOME and not cleaned["tenants"]:
             self.add_error("tenants", _("Choose at least one tenant."))
         elif cleaned["to"] != ALL and not self._chosen():

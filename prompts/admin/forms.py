@@ -54,7 +54,7 @@ def _variables() -> forms.JSONField:
         label=gettext_lazy("Variables"),
         required=False,
         widget=UnfoldAdminTextareaWidget(attrs={**CODE, "rows": 10}),
-        help_text=gettext_lazy('A list such as [{"name": "keyword", "type": "string", "required": true}].'),
+        help_text=gettext_lazy('A JSON list such as [{"name": "keyword", "type": "string", "required": true}].'),
     )
 
 
@@ -151,7 +151,7 @@ class TryForm(forms.Form):
         if inputs is None:
             return {}
         if not isinstance(inputs, dict):
-            raise ValidationError(_("Enter a JSON object with a value for each name."))
+            raise ValidationError(_("Enter a JSON object whose keys are names of variables."))
         return inputs
 
 

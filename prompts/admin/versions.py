@@ -47,7 +47,7 @@ ACTIVATE = "_activate"
 
 
 class PromptAdmin(StaffAdmin):
-    """A version can be edited while it is a draft: never used by a run, and not active."""
+    """The pages of versions. A version can be edited while it is a draft: never used by a run, and not active."""
 
     audit_noun = "prompt"
     # Content: an entry holds the version and the template's digest.
@@ -159,7 +159,7 @@ class PromptAdmin(StaffAdmin):
             title=_("New version of a prompt"),
             submit=_("Create"),
             explanation=_(
-                "It stays a draft until it is activated. Runs in progress keep the version they started with."
+                "The version stays a draft until it is activated. Runs in progress keep the version they started with."
             ),
             other_submit=(ACTIVATE, _("Create and activate")) if may_activate else None,
         )

@@ -78,7 +78,8 @@ def sources_of(tenant_id: str, steps: Sequence[str], version: int | None) -> lis
     """
     if version is not None and len(set(steps)) != 1:
         raise InvalidPrompt(
-            _("A version belongs to one step: pass exactly one step with it."), code="prompt_copy_ambiguous"
+            _("Each step has its own versions: to copy a certain version, pass exactly one step."),
+            code="prompt_copy_ambiguous",
         )
     with tenant_context(tenant_get(tenant_id), statuses=READABLE) as alias:
         if steps:

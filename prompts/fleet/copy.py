@@ -140,7 +140,7 @@ def _bring(sources: Sequence[Source], expected: Active, alias: str) -> list[Chan
         before, seen = now.get(source.step), expected.get(source.step)
         if (before and before.pk) != (seen and seen.pk):
             raise PromptChanged(
-                _("Its active version of step %(step)s changed while it was being compared.") % {"step": source.step}
+                _("Its active version of step %(step)s has changed since it was compared.") % {"step": source.step}
             )
         made = prompt_create(
             alias=alias, step=source.step, content=source.content, variables=source.variables, note=source.note

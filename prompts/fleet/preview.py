@@ -87,7 +87,7 @@ def require_as_previewed(
     rows = BatchTenant.objects.using(CONTROL).filter(batch=UUID(previewed.preview_id))
     then = {row.tenant_id: row.changes for row in rows}
     today = {one.look.tenant.id: _changes(one, sources) or None for one in found}
-    reason = _("It has changed since the preview; preview the copy again.")
+    reason = _("The copy would no longer change it as previewed; preview the copy again.")
     phases.problems += [
         str(MigrationFailed(tenant_id, reason))
         for tenant_id in sorted({*then, *today})

@@ -391,7 +391,7 @@ class RunActions(ReadOnlyAdmin):
         return is_action(request) or transition.allows(*_state_of(request, object_id))
 
     def _change(self, request: HttpRequest, run_id: str, service: Callable[..., Run], done: str) -> HttpResponse:
-        """Call the service and show `done`, or that the run stopped again because its next step needs a review."""
+        """Call the service, and show its error or `done`; also show if the run now waits for a review."""
         try:
             run = service(tenant_id=current_tenant().id, run_id=run_id)
         except SeoGenError as error:

@@ -57,7 +57,10 @@ def count(number: int | None) -> str | None:
 
 
 def money(amount: Decimal | None, unpriced_steps: int, unknown_calls: int) -> str | None:
-    """Format US dollars to a hundredth of a cent. An unknown cost is never shown as 0; None is shown as "-"."""
+    """Format US dollars to a hundredth of a cent. An unknown cost is never shown as 0.
+
+    Returns None if there was no cost, which pages show as "-".
+    """
     if amount is None:
         return _("unknown") if unpriced_steps or unknown_calls else None
     shown = dollars(amount)
@@ -125,7 +128,7 @@ def with_truncation(artifacts: QuerySet[Artifact]) -> QuerySet[Artifact]:
 
 
 def is_truncated(artifact: Artifact) -> bool:
-    """Return whether the text was truncated at a limit; for a replaced version, its metadata says so."""
+    """Return whether the text was truncated at the output limit."""
     if isinstance(artifact.metadata, dict) and "version" in artifact.metadata:
         return artifact.metadata.get("is_truncated") is True
     return any(step.step == artifact.step for step in getattr(artifact.run, TRUNCATED, ()))

@@ -98,9 +98,9 @@ class PreviewForm(forms.Form):
                 for line, config in parse_json(self.cleaned_data["rows"])
             ]
         except (ValueError, TypeError, OverflowError, InvalidRunConfig) as error:
-            raise ValidationError(_("The list is no longer readable. Enter it again.")) from error
+            raise ValidationError(_("The list could not be read. Enter it again.")) from error
         if not 0 < len(rows) <= MAX_ROWS or len({row.line for row in rows}) < len(rows):
-            raise ValidationError(_("The list is no longer readable. Enter it again."))
+            raise ValidationError(_("The list could not be read. Enter it again."))
         return rows
 
 
@@ -124,7 +124,11 @@ def _preview(admin: StaffAdmin, request: HttpRequest, form: SeriesForm) -> HttpR
     text = json.dumps([[row.line, row.config.document()] for row in form.rows], ensure_ascii=False)
     if len(text) > MAX_BYTES:
         raise InvalidRunList(
-            [_("The list is larger than %(limit)d KiB.") % {"limit": MAX_BYTES // 1024}], hint=_("Split the list.")
+            [
+                _("With the form's values added to each line, the list is larger than %(limit)d KiB.")
+                % {"limit": MAX_BYTES // 1024}
+            ],
+            hint=_("Split the list."),
         )
     found = estimate(alias=current_alias(), config=form.rows[0].config, runs=len(form.rows))
     given = form.cleaned_data

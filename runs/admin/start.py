@@ -104,8 +104,8 @@ class RunCreateForm(forms.Form):
         required=False,
         widget=UnfoldAdminTextareaWidget(attrs={"class": "seo-gen-code", "rows": 6, "spellcheck": "false"}),
         help_text=gettext_lazy(
-            'Only these steps, other models, or a budget for this run: {"steps": ["draft"], "models": {"draft":'
-            ' {"provider": "claude", "model_class": "pro"}}, "budget_usd": 2.5}.'
+            'Restrict the steps, choose other models, or set a budget for this run, for example: {"steps": ["draft"],'
+            ' "models": {"draft": {"provider": "claude", "model_class": "pro"}}, "budget_usd": 2.5}.'
         ),
     )
 

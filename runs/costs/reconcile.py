@@ -35,16 +35,16 @@ class CostReconciliation:
 
 
 def cost_reconcile(*, tenant_id: str | None, check: bool = False) -> list[CostReconciliation]:
-    """Rebuild the daily costs of the given tenant, or of all; with `check`, only compare.
+    """Rebuild the daily costs of the given tenant, or of all active and suspended ones; with `check`, only compare.
 
-    A tenant that cannot be reached does not stop the others; its `problem` says why. If that tenant was given as
-    `tenant_id`, `TenantError` is raised instead.
+    If all are reconciled, a tenant that cannot be reached does not stop the others; its `problem` says why. If one is
+    given, its error is raised instead.
     """
     return reconciled(tenant_id, lambda tenant: _tenant_reconcile(tenant, check=check), CostReconciliation)
 
 
 def costs_compare() -> list[CostReconciliation]:
-    """Compare all tenants' daily costs, for the nightly task; report differences in the log and the control log."""
+    """Compare the daily costs of active and suspended tenants; report differences in the log and the control log."""
     found = cost_reconcile(tenant_id=None, check=True)
     for one in found:
         if one.problem or one.differing:

@@ -175,7 +175,7 @@ def require_worker() -> None:
     queue = app.conf.task_default_queue
     if not any(_is_listened_to(queue, timeout_s) for timeout_s in WORKER_ANSWERS_S):
         raise NoWorker(
-            _("No worker is listening on the queue %(queue)s, so nothing was started.") % {"queue": queue},
+            _("No worker on the queue %(queue)s answered, so nothing was started.") % {"queue": queue},
             hint=_(
                 "Start one with `seo-gen stack start`, or leave out --wait: the run is then created and waits for a"
                 " worker."

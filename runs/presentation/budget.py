@@ -1,4 +1,4 @@
-"""Describe a tenant's budgets, and what is left of them."""
+"""Describe a tenant's budgets, and what its calls have cost this month."""
 
 from __future__ import annotations
 

@@ -34,8 +34,8 @@ def waiting_text(wait: WaitDocument, *, now: str) -> str:
         "tenant_limit": _("the tenant has reached its limit of steps at a time"),
         "provider_limit": _("provider %(provider)s has reached its limit of calls at a time"),
         "model_limit": _("model %(route)s has reached its limit of calls at a time"),
-        "requests_per_minute": _("requests-per-minute limit of %(route)s reached until %(until)s"),
-        "tokens_per_minute": _("tokens-per-minute limit of %(route)s reached until %(until)s"),
+        "requests_per_minute": _("the requests-per-minute limit for %(route)s is reached (next try: %(until)s)"),
+        "tokens_per_minute": _("the tokens-per-minute limit for %(route)s is reached (next try: %(until)s)"),
         "breaker": _("%(route)s has failed repeatedly or is rate-limited (next try: %(until)s)")
         if wait["until"]
         else _("%(route)s has failed repeatedly or is rate-limited; another call is trying it now"),

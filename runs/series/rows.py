@@ -56,7 +56,8 @@ def decoded(content: bytes) -> str:
         except UnicodeDecodeError:
             continue
     raise InvalidRunList(
-        [_("The file is neither UTF-8 nor Shift_JIS text.")], hint=_("Save it as CSV, not as an Excel workbook.")
+        [_("The file is neither UTF-8 nor Shift_JIS text.")],
+        hint=_("Save it as CSV in UTF-8, not as an Excel workbook."),
     )
 
 

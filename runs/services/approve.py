@@ -94,7 +94,7 @@ def _require_seen(run: Run, seen: str | None) -> None:
         raise RunStateConflict(
             _("Run %(id)s has reached another review since you opened it, so nothing was decided.") % {"id": run.pk},
             status=run.status,
-            hint=_("Read it again."),
+            hint=_("Reload the page and read it again."),
         )
 
 

@@ -80,8 +80,8 @@ def _chosen_steps(config: RunConfig) -> list[PipelineStep]:
         if not re.fullmatch(NAME_PATTERN, step.step):
             raise InvalidRunConfig(
                 _(
-                    "The pipeline has a step with an invalid name, %(step)s: use lower-case letters, "
-                    "digits and _ only, starting with a letter."
+                    "The pipeline has a step with an invalid name, %(step)s: use at most 63 lower-case letters, digits"
+                    " and _, and start with a letter."
                 )
                 % {"step": shown(step.step)},
                 code="pipeline_step_invalid",
@@ -191,7 +191,7 @@ def _refuse_names_of_steps(inputs: Collection[str], steps: Sequence[str]) -> Non
             raise InvalidRunConfig(
                 _("The run's configuration contains %(name)s, which is the output of a step of this run.")
                 % {"name": shown(step)},
-                hint=_("Exclude the step with `steps`, or remove the input."),
+                hint=_("List in `steps` only the other steps, or remove the input."),
             )
 
 

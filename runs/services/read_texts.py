@@ -1,4 +1,7 @@
-"""Read a run's texts for a person, and record who read them. `read` stays apart, because storage is slow to import."""
+"""Read a run's texts for a person, and record who read them.
+
+This is not part of `runs.services.read`, because storage is slow to import.
+"""
 
 from django.db import transaction
 

@@ -148,7 +148,7 @@ def _unpriced(claim: Claim) -> BudgetReached:
 
 def _run_reached(claim: Claim, bound: Decimal, used: _Used, budget: Decimal) -> BudgetReached:
     amounts = {"run": claim.run_id, "bound": usd(bound), "budget": usd(budget), "used": usd(used.run - bound)}
-    hint = _("Give the run a larger budget with `seo-gen run resume --budget-usd`.")
+    hint = _("Resume the run with a larger budget: “Raise budget” on its page, or `seo-gen run resume --budget-usd`.")
     if bound > budget:
         return BudgetReached(
             _("Run %(run)s: its next call may cost USD %(bound)s, more than its whole budget of USD %(budget)s.")

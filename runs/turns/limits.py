@@ -1,4 +1,4 @@
-"""Read the limits from the control database, and pass them to the script."""
+"""Read the limits from the control database, and pass them to the script that decides about turns."""
 
 from __future__ import annotations
 

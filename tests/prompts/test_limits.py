@@ -18,7 +18,7 @@ from prompts.rendering import MAX_RENDERED_CHARS, names_used, render
 pytestmark = pytest.mark.timeout(60)
 
 MIB = 1024 * 1024
-TIME = "It needs more than 1 s of CPU time."
+TIME = "It takes too long: the limit is 1 s of CPU time."
 MEMORY = "It needs more than 256 MiB of memory."
 DEPTH = "It is nested too deeply."
 

@@ -139,7 +139,7 @@ def test_a_silent_process_is_the_machines_fault(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_template_that_got_no_cpu_time_is_not_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox, "LIMITS", sandbox.Limits(cpu_s=1.0, wall_s=0.02))
-    with pytest.raises(SandboxUnavailable, match="before it got its share of CPU time"):
+    with pytest.raises(SandboxUnavailable, match="ended without a result"):
         rendered("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}")
 
 

@@ -171,7 +171,7 @@ def test_prompts_of_two_tenants_are_separate(tenant_pair: tuple[Tenant, Tenant])
     ("content", "problem"),
     [
         ("{{ keyword }} {{ tone }}", "The template uses undeclared variables: tone."),
-        ("plain", "The variables declare keyword, which the template does not use."),
+        ("plain", "The template does not use these declared variables: keyword."),
         ("{{ tone }}", "The template uses undeclared variables (tone) and does not use declared ones (keyword)."),
     ],
 )
@@ -196,8 +196,8 @@ def test_a_version_has_author_and_note(tenant: Tenant) -> None:
     [
         (" \n ", "A note is missing: say what this version changes, and why."),
         ("x" * 501, "The note is longer than 500 characters."),
-        ("two\nlines", "The note is not one line of text: it contains control characters."),
-        ("nul\x00", "The note is not one line of text: it contains control characters."),
+        ("two\nlines", "The note must be one line of text without control characters."),
+        ("nul\x00", "The note must be one line of text without control characters."),
     ],
 )
 def test_a_note_that_says_nothing_or_cannot_be_kept_is_refused(tenant: Tenant, note: str, problem: str) -> None:

@@ -10,7 +10,7 @@ from runs.errors import InvalidRunConfig
 pytestmark = pytest.mark.unit
 
 REFUSED = "The run's configuration is invalid: "
-NAMES = "(lower-case letters, digits and _, starting with a letter)."
+NAMES = "(at most 63 lower-case letters, digits and _, starting with a letter)."
 NOT_JSON = "The run's configuration is not valid JSON: "
 LOOKS_LIKE = ' Example: {"keyword": "coffee grinder", "language": "en"}.'
 
@@ -92,7 +92,7 @@ NO_BUDGET = "budget_usd must be a number of US dollars above 0 and up to 1000000
         (keyword(steps=["draft", "draft"]), REFUSED + "steps lists 'draft' twice."),
         (keyword(models=[]), REFUSED + "models must be an object, not []."),
         (keyword(models={"draft": 3}), REFUSED + "models.draft must be an object, not 3."),
-        (keyword(models={"draft": {"modle": "x"}}), REFUSED + "models.draft.modle is not known."),
+        (keyword(models={"draft": {"modle": "x"}}), REFUSED + "models.draft.modle is not a known field."),
         (
             keyword(models={"draft": {}}),
             REFUSED + "models.draft needs at least one of provider, model_class and model.",

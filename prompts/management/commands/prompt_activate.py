@@ -16,7 +16,7 @@ class Command(PromptCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         add_tenant_and_step(parser)
         which = parser.add_mutually_exclusive_group(required=True)
-        add_version(which, "The version.")
+        add_version(which, "The version to activate.")
         which.add_argument("--previous", action="store_true", help="The version that was active before.")
         super().add_arguments(parser)
 

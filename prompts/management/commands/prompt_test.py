@@ -77,7 +77,7 @@ class Command(PromptCommand):
         document = _document(trial)
         if self.max_cost is not None and (trial.cost_limit is None or trial.cost_limit > self.max_cost):
             raise Refusal(
-                _("The call was not made: its highest possible cost (%(limit)s) is not within --max-cost.")
+                _("The call was not made: it may cost more than --max-cost (highest possible cost: %(limit)s).")
                 % {"limit": money(trial.cost_limit)},
                 code="prompt_test_too_expensive",
             )

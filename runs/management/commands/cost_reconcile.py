@@ -18,7 +18,7 @@ class Command(OperatorCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         which = parser.add_mutually_exclusive_group(required=True)
         which.add_argument("--tenant-id", help="Only the costs of this tenant.")
-        which.add_argument("--all", action="store_true", help="The costs of all tenants.")
+        which.add_argument("--all", action="store_true", help="The costs of all active and suspended tenants.")
         parser.add_argument("--check", action="store_true", help="Only compare; exit 1 if there are differences.")
         super().add_arguments(parser)
 
@@ -28,7 +28,7 @@ class Command(OperatorCommand):
         return [asdict(one) for one in self.found]
 
     def present(self, document: Any) -> None:
-        columns = [_("tenant"), _("days"), _("differences"), _("waiting")]
+        columns = [_("tenant"), _("days"), _("differences"), _("awaiting sweep")]
         rows = [(one["tenant_id"], one["days"], len(one["differing"]), one["waiting"]) for one in document]
         print_table(columns, rows, right=range(1, len(columns)))
         differing = [(one["tenant_id"], ", ".join(one["differing"])) for one in document if one["differing"]]

@@ -39,7 +39,7 @@ class Command(OperatorCommand):
         super().check_options(options)
         if options.get("hold") and options.get("wait"):
             raise Refusal(
-                _("--hold and --wait cannot be used together: a run on hold never ends by itself."),
+                _("--hold and --wait cannot be used together: a run on hold does not start by itself."),
                 code="options_conflict",
             )
 

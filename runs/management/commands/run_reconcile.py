@@ -18,7 +18,7 @@ class Command(OperatorCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         which = parser.add_mutually_exclusive_group(required=True)
         which.add_argument("--tenant-id", help="Only the runs of this tenant.")
-        which.add_argument("--all", action="store_true", help="The runs of all tenants.")
+        which.add_argument("--all", action="store_true", help="The runs of all active and suspended tenants.")
         parser.add_argument("--check", action="store_true", help="Only compare; exit 1 if there are differences.")
         super().add_arguments(parser)
 
@@ -28,7 +28,7 @@ class Command(OperatorCommand):
         return [asdict(one) for one in self.found]
 
     def present(self, document: Any) -> None:
-        columns = [_("tenant"), _("runs"), _("differences"), _("waiting")]
+        columns = [_("tenant"), _("runs"), _("differences"), _("awaiting sweep")]
         counted = ("tenant_id", "runs", "difference_count", "waiting")
         print_table(columns, [[one[name] for name in counted] for one in document if not one["problem"]])
         differing = [(one["tenant_id"], difference) for one in document for difference in one["differences"]]

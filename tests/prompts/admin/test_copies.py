@@ -200,12 +200,13 @@ def test_a_copy_is_refused_if_a_tenant_is_no_longer_as_previewed(browser: Client
     make_source(others[1], "Meanwhile {{ keyword }}")
     before = rows_of(others)
     html = browser.get(f"{report(source, seen)}?tenant={others[1].id}&step=draft").content.decode()
-    assert "The prompt has changed since the preview; preview the copy again." in html and "Meanwhile" not in html
+    assert "The prompt has changed since the preview, so the difference cannot be shown." in html
+    assert "Meanwhile" not in html
     refused = follow(browser, source, seen)
     assert (refused.status, refused.error_code) == (RequestStatus.FAILED, "prompt_copy_rolled_back")
     assert refused.error.splitlines() == [
         "No tenant was changed.",
-        f"Tenant {others[1].id}: It has changed since the preview; preview the copy again.",
+        f"Tenant {others[1].id}: The copy would no longer change it as previewed; preview the copy again.",
     ]
     assert rows_of(others) == before
 

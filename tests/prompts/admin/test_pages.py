@@ -66,7 +66,7 @@ def test_a_text_that_cannot_work_is_neither_saved_nor_activated_and_stays_on_the
     page = f"{site(tenant)}{draft.pk}/change/"
     html = browser.post(page, {**form, "prompts_prompt_save_and_activate": "on"}).content.decode()
     assert "The template uses undeclared variables: tone." in html
-    assert "The variables declare keyword, which the template does not use." in html
+    assert "The template does not use these declared variables: keyword." in html
     assert "Typed {{ tone }}" in html
     assert active_version(tenant) == 1
     with tenant_context(tenant):
@@ -180,10 +180,10 @@ def test_a_past_runs_inputs_are_offered(browser: Client, filled: Filled, routed:
     ("inputs", "message"),
     [
         ("{", "Enter a valid JSON."),
-        ("[1]", "Enter a JSON object with a value for each name."),
+        ("[1]", "Enter a JSON object whose keys are names of variables."),
         ("", "The required variable keyword has no value."),
         ('{"keyword": 1}', "The variable keyword is not of type string."),
-        ('{"tone": "dry"}', "Prompt draft v2 declares no variable tone."),
+        ('{"tone": "dry"}', "Prompt draft v2 does not declare these variables: tone."),
     ],
 )
 def test_wrong_values_are_errors_on_the_page(

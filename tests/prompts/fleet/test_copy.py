@@ -196,7 +196,7 @@ def test_a_version_that_was_activated_meanwhile_fails_the_copy(
     report = prompt_copy(from_tenant_id=source.id, tenant_ids=ids(others), steps=["draft"], on_progress=activate)
     assert report.outcome == "rolled_back" and made.version == 2
     assert report.problems == [
-        f"Tenant {others[1].id}: Its active version of step draft changed while it was being compared."
+        f"Tenant {others[1].id}: Its active version of step draft has changed since it was compared."
     ]
     assert active_text(others[0]) != TEXT and leftovers() == []
 

@@ -43,11 +43,11 @@ CASES: dict[WaitReason, tuple[dict[str, object], str]] = {
     "model_limit": ({"route": "openai/a/b"}, "model openai/a/b has reached its limit of calls at a time"),
     "requests_per_minute": (
         {"route": "openai/m", "until": "2026-11-24T03:02:30+00:00"},
-        "requests-per-minute limit of openai/m reached until 12:02:30 JST",
+        "the requests-per-minute limit for openai/m is reached (next try: 12:02:30 JST)",
     ),
     "tokens_per_minute": (
         {"route": "openai/m", "until": "2026-11-24T03:02:30+00:00"},
-        "tokens-per-minute limit of openai/m reached until 12:02:30 JST",
+        "the tokens-per-minute limit for openai/m is reached (next try: 12:02:30 JST)",
     ),
     "breaker": (
         {"route": "openai/m", "until": "2026-11-24T03:04:00+00:00"},

@@ -118,7 +118,7 @@ def test_a_model_can_be_chosen_by_name(tenant: Tenant, fake_llm: FakeLLM) -> Non
         (
             {"outline": "x"},
             "The run's configuration contains 'outline', which is the output of a step of this run. "
-            "Exclude the step with `steps`, or remove the input.",
+            "List in `steps` only the other steps, or remove the input.",
         ),
     ],
 )
