@@ -35,12 +35,13 @@ COUNTED_ALWAYS_MANY = {
     "The text is too long: enter at most %(limit)d characters.",
     "has more than %(limit)d elements",
     "The output of model %(model)s ended at its limit (%(limit)d tokens).",
+    "Approval %(id)s needs a second person: the requester created or changed the account %(who)s within the last"
+    " %(days)d days.",
     # Limits of hundreds or more, and what exceeds them.
     "The comment is longer than %(limit)d characters.",
     "The template is longer than %(limit)d characters.",
     "The note is longer than %(limit)d characters.",
     "The list has %(count)d runs, but at most %(limit)d can be started at once.",
-    "The file %(path)s is too large: at most %(limit)d characters are allowed.",
     "The text is longer than %(limit)d characters.",
     "is longer than %(limit)d characters",
     "a number has more than %(limit)d digits",

@@ -44,7 +44,7 @@ def _result(report: CopyReport) -> dict[str, Any]:
     if report.outcome == "rolled_back":
         raise PromptsNotCopied("\n".join([_("No tenant was changed."), *report.problems]))
     if report.problems:
-        states = [_("All tenants except these were changed:"), *report.problems]
+        states = [_("These tenants were not changed:"), *report.problems]
         raise PromptsNotCopied("\n".join(states), code="tenants_not_changed")
     return {"batch": str(report.batch_id), "tenants": report.tenant_count, "changed": report.pending_count}
 

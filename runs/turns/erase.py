@@ -39,6 +39,6 @@ def _reporting_unavailable() -> Iterator[None]:
     except Unavailable as error:
         reason = type(error.__cause__ or error).__name__
         raise CacheUnavailable(
-            _("The cache cannot be reached: %(reason)s.") % {"reason": reason},
+            _("The cache cannot be used: %(reason)s.") % {"reason": reason},
             hint=_("`seo-gen stack status` shows what is running; CACHE_URL is the cache's address."),
         ) from error

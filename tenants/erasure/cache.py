@@ -62,6 +62,6 @@ def _unreachable_told() -> Iterator[None]:
         yield
     except RedisError as error:
         raise CacheUnavailable(
-            _("The cache cannot be reached: %(reason)s.") % {"reason": type(error).__name__},
+            _("The cache cannot be used: %(reason)s.") % {"reason": type(error).__name__},
             hint=_("`seo-gen stack status` shows what is running; CACHE_URL is the cache's address."),
         ) from error

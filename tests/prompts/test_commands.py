@@ -133,7 +133,7 @@ BAD_TEMPLATES = [
     (b"plain", "prompt_mismatch", "The template does not use these declared variables: keyword."),
     (b"{{ keyword }}\x00", "prompt_invalid", "The template contains a NUL character."),
     (b"{{ keyword }}" + b"x" * 65536, "prompt_invalid", "The template is longer than 65536 characters."),
-    (b"x" * 10_000_000, "prompt_file_unreadable", "is too large: at most 65536 characters are allowed."),
+    (b"x" * 10_000_000, "prompt_file_unreadable", "is larger than 256 KiB."),
     (b"\xff\xfe{", "prompt_file_unreadable", "it is not UTF-8 text."),
     (b"{{ 2**(10**9) }}", "prompt_invalid", "cannot be compiled. It takes too long: the limit is 1 s of CPU time."),
     (b"{% include 'other' %}", "prompt_invalid", "The template uses include, import or extends,"),

@@ -77,6 +77,7 @@ def test_create_reads_a_file(tenant: Tenant, tmp_path: Path) -> None:
         (b"\xff\xfe", "The configuration file {file} cannot be read: it is not UTF-8 text."),
         (b"{", "The run's configuration is not valid JSON: "),
         (b'{"keyword": "' + b"x" * 70000 + b'"}', "The run's configuration is larger than 64 KiB."),
+        (b"\xef\xbb\xbf" + "\u7dd1".encode() * 30_000, "The run's configuration is larger than 64 KiB."),
     ],
 )
 def test_an_invalid_configuration_file_is_one_sentence(

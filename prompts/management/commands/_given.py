@@ -62,7 +62,7 @@ def read_variables(path: str | None) -> list[dict[str, object]] | None:
     except (ValueError, RecursionError) as error:
         line = error.lineno if isinstance(error, json.JSONDecodeError) else 1
         raise UnreadablePromptFile(
-            _("The file %(path)s is not JSON (line %(line)d).") % {"path": path, "line": line}
+            _("%(path)s is not JSON (line %(line)d).") % {"path": _shown(path), "line": line}
         ) from error
     return document
 
@@ -110,12 +110,15 @@ def _read(path: str) -> str:
                 content = file.read(MAX_FILE_BYTES + 1)
         if len(content) > MAX_FILE_BYTES:
             raise UnreadablePromptFile(
-                _("The file %(path)s is too large: at most %(limit)d characters are allowed.")
-                % {"path": path, "limit": MAX_TEMPLATE_CHARS}
+                _("%(path)s is larger than %(limit)d KiB.") % {"path": _shown(path), "limit": MAX_FILE_BYTES // 1024}
             )
         return content.decode("utf-8-sig")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else _("it is not UTF-8 text")
         raise UnreadablePromptFile(
-            _("The file %(path)s cannot be read: %(reason)s.") % {"path": path, "reason": reason}
+            _("%(path)s cannot be read: %(reason)s.") % {"path": _shown(path), "reason": reason}
         ) from error
+
+
+def _shown(path: str) -> str:
+    return _("Standard input") if path == STANDARD_INPUT else path

@@ -108,7 +108,7 @@ class Command(PromptCommand):
         if report.outcome == "completed" and not report.problems:
             return
         states = {
-            "completed": _("All tenants except these were changed:"),
+            "completed": _("These tenants were not changed:"),
             "rolled_back": _("No tenant was changed."),
             "unfinished": _("Batch %(id)s has not finished: fix the problems below, then run `seo-gen tenant recover`.")
             % {"id": report.batch_id},

@@ -29,7 +29,8 @@ class Command(OperatorCommand):
 
     def present(self, document: Any) -> None:
         columns = [_("tenant"), _("days"), _("differences"), _("awaiting sweep")]
-        rows = [(one["tenant_id"], one["days"], len(one["differing"]), one["waiting"]) for one in document]
+        compared = [one for one in document if not one["problem"]]
+        rows = [(one["tenant_id"], one["days"], len(one["differing"]), one["waiting"]) for one in compared]
         print_table(columns, rows, right=range(1, len(columns)))
         differing = [(one["tenant_id"], ", ".join(one["differing"])) for one in document if one["differing"]]
         if differing:

@@ -1,3 +1,4 @@
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -90,8 +91,10 @@ def _read_config(text: str) -> RunConfig:
     path = Path(text[1:])
     try:
         with path.open("rb") as file:
-            # Read one byte more than allowed, so that a larger file is rejected without reading all of it.
-            return config_from_text(file.read(MAX_CONFIG_BYTES + 1).decode("utf-8-sig"))
+            # A larger file is rejected without reading all of it.
+            content = file.read(MAX_CONFIG_BYTES + len(BOM_UTF8) + 1).removeprefix(BOM_UTF8)
+        # The end of a larger file may be half a character; only its size matters.
+        return config_from_text(content.decode(errors="strict" if len(content) <= MAX_CONFIG_BYTES else "replace"))
     except (OSError, UnicodeDecodeError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else _("it is not UTF-8 text")
         raise InvalidRunConfig(

@@ -113,7 +113,7 @@ def without_server(settings: Settings) -> Iterator[None]:
 def test_an_erasure_needs_the_server() -> None:
     # Also the second time, at once: an operator's command always asks the server.
     for ask in (turns.erase, turns.count):
-        with pytest.raises(CacheUnavailable, match=r"The cache cannot be reached: ConnectionError\."):
+        with pytest.raises(CacheUnavailable, match=r"The cache cannot be used: ConnectionError\."):
             ask("a")
 
 
