@@ -165,7 +165,7 @@ def schema_section(totals: list[dict[str, Any]]) -> Section:
         text = ngettext("%(count)d tenant is behind this release", "%(count)d tenants are behind this release", behind)
         rows.insert(0, Row(text % {"count": behind}, f"{page}?state=behind", _("behind"), "warning"))
     counted = [(row, len(rows)) for row in rows[:ROWS_MAX]]
-    return _section("schema", _("Schemas"), _("Every schema matches its migrations."), counted, page)
+    return _section("schema", _("Fleet"), _("Every schema matches its migrations."), counted, page)
 
 
 def backups_section(visible: QuerySet[Tenant]) -> Section:

@@ -75,8 +75,8 @@ def test_an_add_page_says_that_something_is_added(browser: Client) -> None:
         assert CRUMB.findall(html)[-1] == title
 
 
-def test_the_title_of_a_list_is_what_it_lists(browser: Client) -> None:
-    for language, title in (("en", "LLM providers | "), ("ja", "LLM プロバイダー | ")):
+def test_the_title_of_a_list_is_its_menu_entry(browser: Client) -> None:
+    for language, title in (("en", "Providers | "), ("ja", "プロバイダー | ")):
         html = browser.get("/admin/llm/llmprovider/", headers={"accept-language": language}).content.decode()
         assert shown_text(html).headings[0].startswith(title)
 
