@@ -7,6 +7,8 @@ from html.parser import HTMLParser
 
 # What a person wrote, or what has the same name in both languages, stands in one of these.
 CODE = {"code", "pre", "textarea", "bdi"}
+# What people type or open stands in one of these.
+ASIDE = {"textarea", "details"}
 SILENT = {"script", "style", "template"}
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 SAID = ("placeholder", "aria-label", "title", "alt")
@@ -20,6 +22,8 @@ class Shown:
     plain: list[str] = field(default_factory=list)
     code: list[str] = field(default_factory=list)
     headings: list[str] = field(default_factory=list)
+    # What a page shows without being asked.
+    open: list[str] = field(default_factory=list)
 
 
 class _Reader(HTMLParser):
@@ -51,6 +55,8 @@ class _Reader(HTMLParser):
             return
         tags = {name for name, _silent in self.open}
         (self.shown.code if tags & CODE else self.shown.plain).append(text)
+        if not tags & ASIDE:
+            self.shown.open.append(text)
         if tags & {"h1", "title"}:
             self.shown.headings.append(text)
 

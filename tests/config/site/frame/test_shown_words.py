@@ -27,6 +27,8 @@ TIME = re.compile(r"(?<![\w:.+-])\d\d:\d\d(?::\d\d)?(?![\d:])(?! (?:JST|\+0900))
 SPACE_BEFORE_PARTICLE = re.compile("[ぁ-んァ-ヶー一-龥] (?:[をがのはで](?:[^ぁ-ん]|$)|で絞り込む)")
 # A UUID, alone or as the name of the row that a page is about.
 ID_ALONE = re.compile(r"(?:^|: )[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?: \||$)")
+# A document or a list of them, but not a placeholder such as "{{ keyword }}".
+RAW_JSON = re.compile(r'^(?:\{ ?".*\}|\[ ?["{].*\])$')
 NO_WORDS = {"[]", "{}", "None", "null"}
 # What people who read Japanese call it, too.
 SAME_IN_JAPANESE = {"ID", "PostgreSQL", "SHA-256"}
@@ -64,6 +66,7 @@ def _faults(shown: Shown) -> Iterator[str]:
             yield f"a backtick: {text}"
         if SPACE_BEFORE_PARTICLE.search(text):
             yield f"a space that Japanese does not have: {text}"
+    yield from (f"raw JSON: {text[:60]}" for text in shown.open if RAW_JSON.search(text))
     for text in (*shown.plain, *shown.code):
         if text in NO_WORDS:
             yield f"no word for people: {text}"
