@@ -32,6 +32,7 @@ RAW_JSON = re.compile(r'^(?:\{ ?".*\}|\[ ?["{].*\])$')
 NO_WORDS = {"[]", "{}", "None", "null"}
 # What people who read Japanese call it, too.
 SAME_IN_JAPANESE = {"ID", "PostgreSQL", "SHA-256"}
+CARD_TITLE = re.compile(r"<h2[^>]*>\s*([^<]*?)\s*</h2>")
 CRUMB = re.compile('class="seo-gen-crumb-last" title="([^"]*)"')
 
 
@@ -46,7 +47,10 @@ def test_every_page_says_it_well(browser: Client, superuser: User, tenant: Tenan
                 response = browser.get(page, follow=True)
                 if not response["Content-Type"].startswith("text/html"):
                     continue
-                shown = shown_text(response.content.decode())
+                html = response.content.decode()
+                shown = shown_text(html)
+                repeated = {*CARD_TITLE.findall(html)} & {*CRUMB.findall(html)}
+                found += [f"{language} {page}: a card repeats the page's title: {text}" for text in repeated]
                 found += [f"{language} {page}: {one}" for one in _faults(shown)]
                 if known.ids["gone"] in page and "There is no backup yet." in shown.plain:
                     found.append(f"{page}: a deleted tenant gets no backup any more")
