@@ -25,6 +25,7 @@ pytestmark = pytest.mark.timeout(900)
 TIME = re.compile(r"(?<![\w:.+-])\d\d:\d\d(?::\d\d)?(?![\d:])(?! (?:JST|\+0900))")
 # "工程 を追加": a text of Django with a name in it.
 SPACE_BEFORE_PARTICLE = re.compile("[ぁ-んァ-ヶー一-龥] (?:[をがのはで](?:[^ぁ-ん]|$)|で絞り込む)")
+SPACE_AFTER_FULL_STOP = re.compile(r"。 \S")
 # A UUID, alone or as the name of the row that a page is about.
 ID_ALONE = re.compile(r"(?:^|: )[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?: \||$)")
 # A document or a list of them, but not a placeholder such as "{{ keyword }}".
@@ -71,6 +72,7 @@ def _faults(shown: Shown) -> Iterator[str]:
         if SPACE_BEFORE_PARTICLE.search(text):
             yield f"a space that Japanese does not have: {text}"
     yield from (f"raw JSON: {text[:60]}" for text in shown.open if RAW_JSON.search(text))
+    yield from (f"a space between sentences: {text}" for text in shown.flows if SPACE_AFTER_FULL_STOP.search(text))
     for text in (*shown.plain, *shown.code):
         if text in NO_WORDS:
             yield f"no word for people: {text}"
