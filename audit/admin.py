@@ -26,7 +26,8 @@ from audit.log.sentences import as_held, sentences
 from audit.models import AuditEntry
 from audit.titles import kind_of, title_of
 from config.base.times import to_second
-from config.site.admin_base import ReadOnlyAdmin, action, as_json, as_link
+from config.site.admin_base import ReadOnlyAdmin, action, as_link
+from config.site.documents import as_document, label_of
 
 # The most sentences that a list shows of an entry; the entry's page shows all.
 SENTENCES_IN_LIST = 4
@@ -112,7 +113,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
         given = request.GET
         if "resource_id__exact" in given:
             about = f"{kind_of(given.get('resource_type__exact', ''))} {given['resource_id__exact']}".strip()
-            extra_context = {"title": gettext("History of %(name)s") % {"name": about}, **(extra_context or {})}
+            extra_context = {**(extra_context or {}), "title": gettext("History of %(name)s") % {"name": about}}
         return super().changelist_view(request, extra_context)
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
@@ -175,7 +176,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("details"))
     def shown_details(self, entry: AuditEntry) -> SafeString | None:
-        return as_json(entry.details)
+        return as_document(entry.details, label=self._key_of(entry), has_raw=True)
 
     def _name_resources(self, request: HttpRequest, entries: list[AuditEntry]) -> None:
         """Set `resource_name` of each entry whose object people know by a name."""
@@ -218,6 +219,15 @@ class AuditEntryAdmin(ReadOnlyAdmin):
                 return str(found.model._meta.get_field(field).verbose_name) if found else field
             except FieldDoesNotExist:
                 return str(OTHER_FIELDS.get(field, field))
+
+        return label
+
+    def _key_of(self, entry: AuditEntry) -> Callable[[str], str]:
+        field_label = self._label_of(entry)
+
+        def label(key: str) -> str:
+            words = label_of(key)
+            return words if words != key else field_label(key)
 
         return label
 

@@ -1,9 +1,11 @@
 """Compare two versions of a prompt: their templates and their variables."""
 
-import difflib
 import json
-from collections.abc import Sequence
 from typing import Protocol
+
+from django.utils.translation import gettext as _
+
+from config.base.line_diff import line_diff
 
 
 class Versioned(Protocol):
@@ -22,17 +24,19 @@ def unified_diff(old: Versioned | None, new: Versioned, *, old_name: str, new_na
     The variables follow the template, as JSON with a line for each declaration. `old` is None if there is no version
     to compare with.
     """
-    return "".join(
-        [
-            _diff(old.content if old else "", new.content, f"{old_name}: template", f"{new_name}: template"),
-            _diff(
-                declarations_text(old.variables) if old else "",
-                declarations_text(new.variables),
-                f"{old_name}: variables",
-                f"{new_name}: variables",
-            ),
-        ]
+    templates = line_diff(
+        old.content if old else "",
+        new.content,
+        old_name=_("%(name)s: template") % {"name": old_name},
+        new_name=_("%(name)s: template") % {"name": new_name},
     )
+    variables = line_diff(
+        declarations_text(old.variables) if old else "",
+        declarations_text(new.variables),
+        old_name=_("%(name)s: variables") % {"name": old_name},
+        new_name=_("%(name)s: variables") % {"name": new_name},
+    )
+    return templates + variables
 
 
 def declarations_text(variables: object) -> str:
@@ -44,12 +48,3 @@ def declarations_text(variables: object) -> str:
 def is_same(one: Versioned, other: Versioned) -> bool:
     """Return whether two versions have the same template and variables, whatever the order of the variables' keys."""
     return one.content == other.content and declarations_text(one.variables) == declarations_text(other.variables)
-
-
-def _diff(old: str, new: str, old_name: str, new_name: str) -> str:
-    return "".join(difflib.unified_diff(_lines(old), _lines(new), old_name, new_name))
-
-
-def _lines(text: str) -> Sequence[str]:
-    """Split the text at line feeds only; end each line with one, as the format requires."""
-    return [f"{line}\n" for line in text.removesuffix("\n").split("\n")] if text else []

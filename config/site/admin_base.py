@@ -11,7 +11,6 @@ from django import forms
 from django.contrib import messages
 from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
 from django.core.exceptions import FieldDoesNotExist
-from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import Model, Q, TextField
 from django.forms.fields import InvalidJSONInput
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -52,7 +51,6 @@ __all__ = [
     "action",
     "as_badge",
     "as_code",
-    "as_json",
     "as_link",
     "coded",
     "coded_lazy",
@@ -299,13 +297,6 @@ def finished(request: HttpRequest, url: str) -> HttpResponse:
     if "HX-Request" in request.headers:
         return HttpResponse(headers={"HX-Redirect": url})
     return HttpResponseRedirect(url)
-
-
-def as_json(document: object) -> SafeString | None:
-    """Return a JSON document as indented HTML; None (shown as "-") if there is none."""
-    if document is None:
-        return None
-    return as_code(json.dumps(document, cls=DjangoJSONEncoder, ensure_ascii=False, indent=2))
 
 
 def as_badge(text: object, color: str) -> SafeString:

@@ -21,10 +21,13 @@ from django.db.models import JSONField, ManyToManyField, Model, QuerySet
 from django.forms import BaseModelFormSet
 from django.template.loader import render_to_string
 from django.utils.crypto import salted_hmac
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from config.base.json_text import parse_json
+from config.base.line_diff import line_diff
 from config.base.times import to_second
+from config.site.diffs import as_diff
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -42,6 +45,10 @@ LENGTH = 20
 Digests = dict[str, str]
 
 
+# Longer texts are compared line by line.
+SHORT_LINES = 5
+
+
 @dataclass(frozen=True)
 class Difference:
     """A field whose stored value is not what was typed."""
@@ -51,6 +58,14 @@ class Difference:
     typed: str
     # Someone else changed it after the page was shown.
     is_newer: bool
+
+    @property
+    def is_long(self) -> bool:
+        return bool(self.stored and self.typed) and max(map(_line_count, (self.stored, self.typed))) > SHORT_LINES
+
+    @property
+    def by_line(self) -> SafeString:
+        return as_diff(line_diff(self.stored, self.typed, old_name=_("Stored now"), new_name=_("Yours")))
 
 
 @dataclass(frozen=True)
@@ -289,6 +304,10 @@ def _digests_of(form: Any) -> Digests:
     """Return the digests of a row's stored values, which its form started with."""
     key = form.instance._meta.pk.name
     return digests({name: form.initial.get(name) for name in form.fields if name != key and name in form.initial})
+
+
+def _line_count(text: str) -> int:
+    return text.count("\n") + 1
 
 
 def _plain(value: object) -> str:

@@ -112,6 +112,11 @@ def active_entry(request: HttpRequest) -> Item | None:
     return next((item for group in sidebar(request) for item in group["items"] if item["active"]), None)
 
 
+def entry_titles(request: HttpRequest) -> dict[str, str]:
+    """Return {address: words} of the menu's entries."""
+    return {item["link"]: item["title"] for group in sidebar(request) for item in group["items"]}
+
+
 def _entry_of(path: str, menu: list[Item]) -> Item | None:
     """Return the entry with the longest address that `path` begins with. The overview matches only its own page."""
     home = reverse("admin:index")

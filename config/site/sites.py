@@ -34,7 +34,7 @@ from config.site.conflicts import stored_objects
 from config.site.frame.search import context_of
 from config.site.home.control import control_home
 from config.site.home.tenant import tenant_home
-from config.site.navigation import menu_entries
+from config.site.navigation import active_entry, entry_titles, menu_entries
 from config.site.requests import wellformed
 from config.site.scope import Scoped, scoped_view
 from config.site.sign_in.pages.account import own_password_page
@@ -135,6 +135,14 @@ class StaffSite(AdminSite):
     def get_urls(self) -> list[URLPattern | URLResolver]:
         return [url for url in super().get_urls() if getattr(url, "name", None) not in LEFT_OUT]
 
+    def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
+        """Return the apps with their models, each by the words of its menu entry."""
+        apps: list[Any] = super().get_app_list(request, app_label)
+        titles = entry_titles(request)
+        for model in (model for app in apps for model in app["models"]):
+            model["name"] = titles.get(model["admin_url"], model["name"])
+        return apps
+
     def search(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Answer the search with a list of links. Unfold's own view would share its cache between tenants."""
         return render(request, "admin/search_results.html", context_of(request, menu_entries(request)))
@@ -220,12 +228,21 @@ class Audited(StaffAdmin):
             )
 
 
+class Listed(StaffAdmin):
+    """A list bears the words of its menu entry, which may be others than its model's."""
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        entry = active_entry(request)
+        titled = {"title": entry["title"]} if entry and entry["link"] == request.path else {}
+        return super().changelist_view(request, {**titled, **(extra_context or {})})
+
+
 class ControlSite(SignInPages, StaffSite):
     """The site of the control database: models, servers, tenants, backups, audit logs, users and more."""
 
     index_template = "admin/control_index.html"
     audit_log = ControlAuditLog
-    adds = (Scoped, Audited)
+    adds = (Scoped, Audited, Listed)
 
     def register(self, model_or_iterable: Any, admin_class: type[Any] | None = None, **options: Any) -> None:
         path = getattr(admin_class, "tenant_path", None)
@@ -271,7 +288,7 @@ class TenantSite(StaffSite):
 
     index_template = "admin/tenant_index.html"
     audit_log = AuditLog
-    adds = (Audited,)
+    adds = (Audited, Listed)
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         return super().index(request, {**tenant_home(request), **(extra_context or {})})

@@ -23,8 +23,8 @@ from django.utils.translation import ngettext
 from config.base.databases import CONTROL
 from config.base.errors import SeoGenError
 from config.site.admin_base import StaffAdmin, as_badge
+from config.site.diffs import as_diff
 from prompts.admin.copy_forms import CopyForm, FollowingForm, PreviewForm, UndoForm
-from prompts.admin.pages import as_diff
 from prompts.diff import unified_diff
 from prompts.documents import READABLE
 from prompts.fleet.compare import digest_of

@@ -6,21 +6,18 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.utils.html import format_html, format_html_join
-from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from config.base.errors import SeoGenError
 from config.base.output import dollars
 from config.site.admin_base import StaffAdmin, as_code
+from config.site.diffs import as_diff
 from prompts.admin.forms import CompareForm, TryForm
 from prompts.diff import unified_diff
 from prompts.models import Prompt
 from prompts.selectors import prompt_versions
 from prompts.test import TestedPrompt, Trial, prompt_preview, prompt_test
 from tenants.routing.context import current_alias, current_tenant
-
-LINE_CLASSES = {"+": "seo-gen-added", "-": "seo-gen-removed", "@": "seo-gen-place"}
 
 
 def compare_page(admin: StaffAdmin, request: HttpRequest, prompt: Prompt) -> HttpResponse:
@@ -49,12 +46,6 @@ def try_page(admin: StaffAdmin, request: HttpRequest, prompt: Prompt) -> HttpRes
         except SeoGenError as error:
             form.add_error(None, str(error))
     return _page(admin, request, "admin/prompt_try.html", _("Try %(prompt)s") % {"prompt": prompt}, context)
-
-
-def as_diff(difference: str) -> SafeString:
-    """Return a unified diff as HTML, with its lines in colors."""
-    lines = ((LINE_CLASSES.get(line[:1], ""), line) for line in difference.splitlines(keepends=True))
-    return format_html('<pre class="seo-gen-code">{}</pre>', format_html_join("", '<span class="{}">{}</span>', lines))
 
 
 def _before(prompt: Prompt, versions: list[Prompt]) -> Prompt:

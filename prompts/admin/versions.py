@@ -21,7 +21,8 @@ from unfold.enums import ActionVariant
 from audit.log.actor import current_actor
 from config.base.errors import SeoGenError
 from config.base.output import dollars
-from config.site.admin_base import StaffAdmin, action, as_badge, as_code, as_json, finished, form_page, is_action
+from config.site.admin_base import StaffAdmin, action, as_badge, as_code, finished, form_page, is_action
+from config.site.documents import as_document
 from prompts.admin.copies import choose_page, report_page
 from prompts.admin.forms import DraftForm, NewVersionForm, note_of
 from prompts.admin.pages import compare_page, try_page
@@ -256,7 +257,7 @@ class PromptAdmin(StaffAdmin):
 
     @admin.display(description=gettext_lazy("variables"))
     def shown_variables(self, prompt: Prompt) -> SafeString | None:
-        return as_json(prompt.variables)
+        return as_document(prompt.variables)
 
     @admin.display(description=gettext_lazy("note"))
     def shown_note(self, prompt: Prompt) -> str | None:

@@ -160,4 +160,5 @@ def _bring(sources: Sequence[Source], expected: Active, alias: str) -> list[Chan
 
 def _diff(before: Prompt | None, source: Source) -> str:
     old = f"{before.step} v{before.version}" if before else source.step
-    return unified_diff(before, source, old_name=old, new_name=f"{source.step} v{source.version} of the source")
+    new = _("%(prompt)s of the source") % {"prompt": f"{source.step} v{source.version}"}
+    return unified_diff(before, source, old_name=old, new_name=new)

@@ -15,10 +15,8 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from config.site.admin_base import (
-    ReadOnlyAdmin,
-    as_json,
-)
+from config.site.admin_base import ReadOnlyAdmin
+from config.site.documents import as_document
 from runs.admin.cells import (
     download_link,
     file_name_of,
@@ -123,7 +121,7 @@ class ArtifactAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("metadata"))
     def shown_metadata(self, artifact: Artifact) -> SafeString | None:
-        return as_json(artifact.metadata)
+        return as_document(artifact.metadata)
 
 
 def _type_name(file_type: str) -> str:

@@ -22,13 +22,14 @@ from django.utils.translation import gettext_lazy
 from config.base.times import to_minute
 from config.site.admin_base import (
     as_badge,
-    as_json,
 )
+from config.site.documents import as_document
 from runs.admin.actions import FROM, REVIEW, RunActions
 from runs.admin.cells import (
     RUN_COLORS,
     cost_of,
     elapsed,
+    input_label,
     input_of,
     marked,
     money,
@@ -278,7 +279,7 @@ class RunAdmin(RunActions, RunPageAdmin):
 
     @admin.display(description=gettext_lazy("configuration"))
     def shown_config(self, run: Run) -> SafeString | None:
-        return as_json(run.config)
+        return as_document(run.config, label=input_label)
 
 
 def _started(run: Run) -> str:

@@ -191,7 +191,7 @@ def _all_started(report: SeriesReport) -> str:
     earlier = ngettext("%(n)d had already been started.", "%(n)d had already been started.", report.earlier) % {
         "n": report.earlier
     }
-    return f"{started} {earlier}"
+    return joined(started, earlier)
 
 
 def _partly_started(report: SeriesReport, count: int) -> str:

@@ -7,12 +7,12 @@ from collections.abc import Collection
 from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy
 
 from config.base.times import to_minute
-from config.site.admin_base import (
-    as_json,
-)
+from config.site.documents import as_document
+from llm.prices.unit_names import unit_name
 from runs.admin.cells import (
     exact_usd,
     input_of,
@@ -105,11 +105,11 @@ class StepAdmin(RunPageAdmin):
 
     @admin.display(description=gettext_lazy("token usage"))
     def shown_usage(self, step: Step) -> SafeString | None:
-        return as_json(step.token_usage)
+        return as_document(step.token_usage, label=_unit)
 
     @admin.display(description=gettext_lazy("prices (USD per 1,000 tokens)"))
     def shown_prices(self, step: Step) -> SafeString | None:
-        return as_json(step.prices)
+        return as_document(step.prices, label=_unit)
 
     @admin.display(description=gettext_lazy("cost (USD)"))
     def shown_cost(self, step: Step) -> str | None:
@@ -121,4 +121,8 @@ class StepAdmin(RunPageAdmin):
 
     @admin.display(description=gettext_lazy("metrics"))
     def shown_metrics(self, step: Step) -> SafeString | None:
-        return as_json(step.metrics)
+        return as_document(step.metrics)
+
+
+def _unit(name: str) -> str:
+    return capfirst(unit_name(name))

@@ -22,7 +22,8 @@ from django.utils.translation import gettext_lazy
 from config.base.errors import SeoGenError
 from config.base.output import size
 from config.base.times import to_minute
-from config.site.admin_base import NO_TENANT, ReadOnlyAdmin, as_badge, as_json
+from config.site.admin_base import NO_TENANT, ReadOnlyAdmin, as_badge
+from config.site.documents import as_document
 from tenants.access.visible import is_permitted, is_still_permitted
 from tenants.files.locations import place_at
 from tenants.models import Backup, BackupKind, BackupStatus, BaseBackup, OperationStatus, Restore
@@ -132,7 +133,7 @@ class BackupAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("manifest"))
     def shown_manifest(self, backup: Backup) -> SafeString | None:
-        return as_json(backup.manifest)
+        return as_document(backup.manifest, has_raw=True)
 
 
 def is_downloadable(request: HttpRequest, backup: Backup) -> bool:
@@ -226,7 +227,7 @@ class RestoreAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("report"))
     def shown_report(self, row: Restore) -> SafeString | None:
-        return as_json(row.report)
+        return as_document(row.report, has_raw=True)
 
 
 class BaseBackupAdmin(ReadOnlyAdmin):

@@ -110,7 +110,6 @@ class TenantSchemaAdmin(ReadOnlyAdmin):
         for version, count in _versions(tenants):
             counts[code.state_of(version)] += count
         fleet = {
-            "title": _("Fleet"),
             "code_version": short(code.version),
             "states": [(state, count) for state, count in counts.items()],
             "drifted": _drifted(tenants).count(),

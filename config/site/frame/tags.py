@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from django import template
 from django.contrib.admin.utils import quote
 from django.db.models import Model
 from django.template import RequestContext
+from django.template.base import Parser, Token
 from django.urls import reverse
+from django.utils.safestring import SafeString, mark_safe
 from django.utils.text import capfirst
 
 from config.base.output import dollars
@@ -20,6 +23,7 @@ from tenants.models import Approval, MigrationBatch, OperationRequest
 
 register = template.Library()
 Part = dict[str, Any]
+AFTER_FULL_STOP = re.compile(r"(?<=。)\s+")
 
 
 @register.inclusion_tag("admin/breadcrumb.html", takes_context=True)
@@ -47,6 +51,23 @@ def list_rows(context: RequestContext, cl: Any) -> Part:
     request = context["request"]
     shared = {"request": request, "actions_row": context.get("actions_row")}
     return {**row_context(cl), **shared, "has_add_permission": cl.model_admin.has_add_permission(request)}
+
+
+@register.tag
+def sentences(parser: Parser, token: Token) -> SentencesNode:
+    """Write what stands in the block, in which no space follows a Japanese full stop: see `joined`."""
+    inside = parser.parse(("endsentences",))
+    parser.delete_first_token()
+    return SentencesNode(inside)
+
+
+class SentencesNode(template.Node):
+    def __init__(self, inside: template.NodeList) -> None:
+        self.inside = inside
+
+    def render(self, context: template.Context) -> SafeString:
+        # Escaped already; white space is all that is taken away.
+        return mark_safe(AFTER_FULL_STOP.sub("", self.inside.render(context)))
 
 
 register.filter("dollars", dollars)

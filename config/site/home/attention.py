@@ -19,6 +19,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from config.base.databases import CONTROL
+from config.base.errors import joined
 from config.site.home.sections import ROWS_MAX, Row, Section
 from llm.models import LLMModel
 from runs.models import PauseCause, RunStatus
@@ -164,7 +165,7 @@ def schema_section(totals: list[dict[str, Any]]) -> Section:
         rows.insert(0, Row(text % {"count": behind}, f"{page}?state=behind", _("behind"), "warning"))
     counted = [(row, len(rows)) for row in rows[:ROWS_MAX]]
     empty = _("No schema is behind this release or known to have drifted.")
-    return _section("schema", _("Schemas"), empty, counted, page)
+    return _section("schema", _("Fleet"), empty, counted, page)
 
 
 def backups_section(visible: QuerySet[Tenant]) -> Section:
@@ -282,7 +283,7 @@ def _operation_row(*, key: str, kind: str, about: str, user_id: str, error: str,
     # No one has started what is still waiting.
     words = _("Requested by %(user)s.") if state == RequestStatus.REQUESTED else _("Started by %(user)s.")
     by = words % {"user": user_id.removeprefix("staff:")}
-    detail = f"{error} {by}" if error else by
+    detail = joined(error, by)
     return Row(name, url, badge, color, tenant=about or str(_("all")), detail=detail, at=started_at)
 
 

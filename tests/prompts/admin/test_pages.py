@@ -134,6 +134,7 @@ def test_any_two_versions_are_compared(browser: Client, tenant: Tenant, draft: P
     assert "--- draft v1: template" in html and "+++ draft v2: template" in html
     japanese = browser.get(f"{site(tenant)}{third.pk}/compare/", headers={"accept-language": "ja"}).content.decode()
     assert "v1: seo-gen の既定のプロンプトです。" in japanese
+    assert ": テンプレート" in japanese and ": template" not in japanese
     same = browser.get(f"{site(tenant)}{third.pk}/compare/?old={draft.pk}&new={draft.pk}").content.decode()
     assert "The two versions are the same." in same
     unknown = browser.get(f"{site(tenant)}{third.pk}/compare/?old=%00&new=999999")

@@ -194,6 +194,25 @@ def test_a_later_save_is_refused_until_it_is_repeated(
         assert one.stored() == theirs
 
 
+def test_long_texts_are_compared_by_line(tenant: Tenant, first: Client, second: Client) -> None:
+    lines = [f"Line {number} {{{{ keyword }}}}" for number in range(20)]
+    with tenant_context(tenant) as alias:
+        draft = prompt_create(alias=alias, step="final", content="\n".join(lines), variables=VARIABLES, note="v")
+    page = f"/t/{tenant.pk}/admin/prompts/prompt/{draft.pk}/change/"
+    shown = {one: form_in(page_of(one, page), "prompt_form") for one in (first, second)}
+    theirs, ours = ["\n".join([*lines[:10], text, *lines[10:]]) for text in ("Theirs <b>", "Ours <i>")]
+    assert save(first, page, shown[first], content=theirs).status_code == 302
+    refused = save(second, page, shown[second], content=ours).content.decode()
+    conflict = refused.split('id="conflict"')[1]
+    compared, whole = conflict.split("<details", 1)
+    assert '<span class="seo-gen-removed">-Theirs &lt;b&gt;\n</span>' in compared
+    assert '<span class="seo-gen-added">+Ours &lt;i&gt;\n</span>' in compared
+    assert "Line 1 " not in compared
+    # Both versions can be opened, and what was typed is in its field.
+    assert "Theirs &lt;b&gt;" in whole and "Ours &lt;i&gt;" in whole
+    assert form_in(refused, "prompt_form")["content"] == [ours]
+
+
 def test_an_editable_list_keeps_what_others_saved(model: LLMModel, first: Client, second: Client) -> None:
     other = LLMModel.objects.create(provider_id="local", model_name=f"{model.model_name}-b", model_class="standard")
     page = f"/admin/llm/llmmodel/?q={model.model_name}"

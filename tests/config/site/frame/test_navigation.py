@@ -12,9 +12,11 @@ from django.test import Client
 
 from config.site import navigation
 from tests.config.site.test_pages import CONTROL_PAGES, TENANT_PAGES
+from tests.support.browser.shown_text import shown_text
 from tests.support.staff import Filled, give_role
 
 PART = re.compile(r'<(?:a|span) [^>]*class="seo-gen-crumb[^>]*>([^<]*)<')
+ENTRY = re.compile(r'<a href="([^"]*)"[^>]*class="seo-gen-menu-item.*?<span>([^<]*)</span>', re.DOTALL)
 ACTIVE = re.compile(r'aria-current="page" class="seo-gen-menu-item.*?<span>([^<]*)</span>', re.DOTALL)
 
 
@@ -59,6 +61,29 @@ def test_every_page_belongs_to_one_entry_of_the_menu_and_begins_with_its_words(b
         active = ACTIVE.findall(html)
         assert len(active) <= 1, page
         assert active == trail_of(html)[:1] or not active, page
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_a_menu_entry_its_page_and_its_breadcrumb_have_the_same_words(
+    browser: Client, filled: Filled, language: str
+) -> None:
+    chosen = {"accept-language": language}
+    found = []
+    for site in ("/admin/", filled.site):
+        entries = ENTRY.findall(browser.get(site, headers=chosen).content.decode())
+        assert len(entries) > 8
+        for link, title in entries:
+            html = browser.get(link, headers=chosen).content.decode()
+            shown = shown_text(html).headings[0].split(" | ")[0].removeprefix(f"{filled.tenant.id}: ")
+            if not shown == trail_of(html)[-1] == unescape(title):
+                found.append((link, title, shown, trail_of(html)))
+    assert found == []
+
+
+def test_the_page_of_an_app_names_lists_as_the_menu_does(browser: Client) -> None:
+    content = browser.get("/admin/llm/").content.decode().split('id="content"')[1]
+    assert "Models and prices" in content
+    assert "LLM models" not in content
 
 
 def test_a_heading_names_the_page(browser: Client, filled: Filled) -> None:

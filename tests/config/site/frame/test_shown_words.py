@@ -25,11 +25,15 @@ pytestmark = pytest.mark.timeout(900)
 TIME = re.compile(r"(?<![\w:.+-])\d\d:\d\d(?::\d\d)?(?![\d:])(?! (?:JST|\+0900))")
 # "工程 を追加": a text of Django with a name in it.
 SPACE_BEFORE_PARTICLE = re.compile("[ぁ-んァ-ヶー一-龥] (?:[をがのはで](?:[^ぁ-ん]|$)|で絞り込む)")
+SPACE_AFTER_FULL_STOP = re.compile(r"。 \S")
 # A UUID, alone or as the name of the row that a page is about.
 ID_ALONE = re.compile(r"(?:^|: )[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?: \||$)")
+# A document or a list of them, but not a placeholder such as "{{ keyword }}".
+RAW_JSON = re.compile(r'^(?:\{ ?".*\}|\[ ?["{].*\])$')
 NO_WORDS = {"[]", "{}", "None", "null"}
 # What people who read Japanese call it, too.
 SAME_IN_JAPANESE = {"ID", "PostgreSQL", "SHA-256"}
+CARD_TITLE = re.compile(r"<h2[^>]*>\s*([^<]*?)\s*</h2>")
 CRUMB = re.compile('class="seo-gen-crumb-last" title="([^"]*)"')
 
 
@@ -44,7 +48,10 @@ def test_every_page_says_it_well(browser: Client, superuser: User, tenant: Tenan
                 response = browser.get(page, follow=True)
                 if not response["Content-Type"].startswith("text/html"):
                     continue
-                shown = shown_text(response.content.decode())
+                html = response.content.decode()
+                shown = shown_text(html)
+                repeated = {*CARD_TITLE.findall(html)} & {*CRUMB.findall(html)}
+                found += [f"{language} {page}: a card repeats the page's title: {text}" for text in repeated]
                 found += [f"{language} {page}: {one}" for one in _faults(shown)]
                 if known.ids["gone"] in page and "There is no backup yet." in shown.plain:
                     found.append(f"{page}: a deleted tenant gets no backup any more")
@@ -64,6 +71,8 @@ def _faults(shown: Shown) -> Iterator[str]:
             yield f"a backtick: {text}"
         if SPACE_BEFORE_PARTICLE.search(text):
             yield f"a space that Japanese does not have: {text}"
+    yield from (f"raw JSON: {text[:60]}" for text in shown.open if RAW_JSON.search(text))
+    yield from (f"a space between sentences: {text}" for text in shown.flows if SPACE_AFTER_FULL_STOP.search(text))
     for text in (*shown.plain, *shown.code):
         if text in NO_WORDS:
             yield f"no word for people: {text}"
@@ -75,8 +84,8 @@ def test_an_add_page_says_that_something_is_added(browser: Client) -> None:
         assert CRUMB.findall(html)[-1] == title
 
 
-def test_the_title_of_a_list_is_what_it_lists(browser: Client) -> None:
-    for language, title in (("en", "LLM providers | "), ("ja", "LLM プロバイダー | ")):
+def test_the_title_of_a_list_is_its_menu_entry(browser: Client) -> None:
+    for language, title in (("en", "Providers | "), ("ja", "プロバイダー | ")):
         html = browser.get("/admin/llm/llmprovider/", headers={"accept-language": language}).content.decode()
         assert shown_text(html).headings[0].startswith(title)
 

@@ -1,0 +1,63 @@
+"""JSON documents are shown as labels and values, and whatever they hold stays text."""
+
+from __future__ import annotations
+
+import pytest
+from django.utils import translation
+
+from config.site.documents import OPEN_MAX, as_document
+from tests.support.browser.shown_text import shown_text
+
+pytestmark = pytest.mark.unit
+
+
+def _words(document: object) -> list[str]:
+    return shown_text(str(as_document(document))).open
+
+
+def test_sizes_times_and_durations_are_formatted() -> None:
+    document = {
+        "size_bytes": 4096,
+        "unavailable_ms": 240,
+        "llm_seconds": 75,
+        "created_at": "2026-11-26T12:31:04+00:00",
+        "adopted": False,
+        "characters": 1234,
+        "drift": [],
+    }
+    assert _words(document) == [
+        *("Size", "4.0 KiB", "Closed for", "240 ms", "Duration of the call", "1 min 15 s"),
+        *("Created", "2026-11-26 21:31:04 JST", "Output of an earlier attempt", "no"),
+        *("Characters", "1,234", "Drift", "none"),
+    ]
+
+
+def test_a_nested_document_and_a_list_stand_in_it() -> None:
+    assert _words({"audit": {"sequence": 3}, "missing_files": ["a.md", "b.md"]}) == [
+        *("End of the audit log", "Sequence", "3"),
+        *("Missing files", "a.md", "b.md"),
+    ]
+
+
+def test_a_long_list_is_closed_at_first() -> None:
+    paths = [f"{n}.md" for n in range(OPEN_MAX + 1)]
+    html = str(as_document({"orphans": paths}))
+    assert f"<summary>{OPEN_MAX + 1} entries</summary>" in html
+    assert "0.md" not in shown_text(html).open
+
+
+def test_what_others_wrote_is_shown_unchanged_and_inert() -> None:
+    html = str(as_document({"<b>key</b>": "<script>alert(1)</script>", "year": 2026}, has_raw=True))
+    assert "<script>" not in html
+    assert "<b>" not in html
+    assert "2026" in shown_text(html).open
+
+
+def test_no_document_is_shown_as_none() -> None:
+    nothing: list[object] = [None, {}, []]
+    assert [as_document(one) for one in nothing] == [None, None, None]
+
+
+def test_labels_are_in_the_readers_language() -> None:
+    with translation.override("ja"):
+        assert "工程" in _words({"step": "final"})
