@@ -20,11 +20,13 @@ from config.base.times import lasting, to_second
 
 # A longer list is closed at first.
 OPEN_MAX = 10
+# What is nested more deeply is shown as JSON.
+LEVELS_MAX = 10
 LABELS = {
     "adopted": gettext_lazy("output of an earlier attempt"),
     "artifacts": gettext_lazy("artifacts"),
     "attempt": gettext_lazy("attempt"),
-    "audit": gettext_lazy("end of the audit log"),
+    "audit": gettext_lazy("head of the audit log"),
     "batch": gettext_lazy("batch"),
     "chain_identity": gettext_lazy("identity at the start of the audit log"),
     "changed_runs": gettext_lazy("runs with another status"),
@@ -101,7 +103,7 @@ LABELS = {
     "to": gettext_lazy("to"),
     "tools": gettext_lazy("version of pg_dump"),
     "type": gettext_lazy("type"),
-    "unavailable_ms": gettext_lazy("closed for"),
+    "unavailable_ms": gettext_lazy("tenant closed for"),
     "valid_from": gettext_lazy("valid from"),
     "values": gettext_lazy("values"),
     "version": gettext_lazy("version"),
@@ -122,26 +124,34 @@ def as_document(document: object, *, label: Label = label_of, has_raw: bool = Fa
     """
     if document in (None, {}, []):
         return None
-    shown = _shown("", document, label)
+    shown = _shown("", document, label, LEVELS_MAX)
     if not has_raw or not isinstance(document, (dict, list)):
         return shown
-    text = json.dumps(document, cls=DjangoJSONEncoder, ensure_ascii=False, indent=2)
-    code = format_html('<pre class="seo-gen-code" x-ignore>{}</pre>', text)
+    code = format_html('<pre class="seo-gen-code" x-ignore>{}</pre>', _as_json(document))
     return format_html("{}{}", shown, _closed(_("Raw data"), code))
 
 
-def _shown(key: str, value: object, label: Label) -> SafeString:
+def _shown(key: str, value: object, label: Label, levels: int) -> SafeString:
+    if levels == 0 and isinstance(value, (dict, list)):
+        return format_html('<bdi class="seo-gen-value">{}</bdi>', json.dumps(value, ensure_ascii=False))
     if isinstance(value, Mapping) and value:
-        rows = ((_named(str(name), label), _shown(str(name), one, label)) for name, one in value.items())
+        rows = ((_named(str(name), label), _shown(str(name), one, label, levels - 1)) for name, one in value.items())
         return format_html('<dl class="seo-gen-document">{}</dl>', format_html_join("", "<dt>{}</dt><dd>{}</dd>", rows))
     if isinstance(value, list) and value:
-        rows_of = ((_shown(key, one, label),) for one in value)
+        rows_of = ((_shown(key, one, label, levels - 1),) for one in value)
         listed = format_html('<ul class="seo-gen-document">{}</ul>', format_html_join("", "<li>{}</li>", rows_of))
         if len(value) <= OPEN_MAX:
             return listed
         return _closed(ngettext("%(n)d entry", "%(n)d entries", len(value)) % {"n": len(value)}, listed)
     # Names and texts of other people do not affect the direction of the text around them.
     return format_html('<bdi class="seo-gen-value">{}</bdi>', _in_words(key, value))
+
+
+def _as_json(document: object) -> str:
+    """Return the document as JSON, indented unless it is nested too deeply for Python's encoder."""
+    with suppress(RecursionError):
+        return json.dumps(document, cls=DjangoJSONEncoder, ensure_ascii=False, indent=2)
+    return json.dumps(document, cls=DjangoJSONEncoder, ensure_ascii=False)
 
 
 def _named(key: str, label: Label) -> SafeString:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from django.utils import translation
 
-from config.site.documents import OPEN_MAX, as_document
+from config.site.documents import LEVELS_MAX, OPEN_MAX, as_document
 from tests.support.browser.shown_text import shown_text
 
 pytestmark = pytest.mark.unit
@@ -26,7 +28,7 @@ def test_sizes_times_and_durations_are_formatted() -> None:
         "drift": [],
     }
     assert _words(document) == [
-        *("Size", "4.0 KiB", "Closed for", "240 ms", "Duration of the call", "1 min 15 s"),
+        *("Size", "4.0 KiB", "Tenant closed for", "240 ms", "Duration of the call", "1 min 15 s"),
         *("Created", "2026-11-26 21:31:04 JST", "Output of an earlier attempt", "no"),
         *("Characters", "1,234", "Drift", "none"),
     ]
@@ -34,7 +36,7 @@ def test_sizes_times_and_durations_are_formatted() -> None:
 
 def test_a_nested_document_and_a_list_stand_in_it() -> None:
     assert _words({"audit": {"sequence": 3}, "missing_files": ["a.md", "b.md"]}) == [
-        *("End of the audit log", "Sequence", "3"),
+        *("Head of the audit log", "Sequence", "3"),
         *("Missing files", "a.md", "b.md"),
     ]
 
@@ -51,6 +53,14 @@ def test_what_others_wrote_is_shown_unchanged_and_inert() -> None:
     assert "<script>" not in html
     assert "<b>" not in html
     assert "2026" in shown_text(html).open
+
+
+def test_a_document_that_is_nested_deeply_is_shown_as_json() -> None:
+    # json.loads would read a little more.
+    nested = json.loads(f'{"[" * 900}"deep"{"]" * 900}')
+    html = str(as_document({"inputs": nested}, has_raw=True))
+    assert html.count("<li>") == LEVELS_MAX - 1
+    assert html.count("deep") == 2
 
 
 def test_no_document_is_shown_as_none() -> None:
