@@ -272,7 +272,7 @@ def form_page(
     """Return a page of the admin with a form whose POST calls a service instead of saving a model.
 
     The button that submits is red if the service `destroys` something. `other_submit` is a second button: its name in
-    the POST, and its text. `back_url` is where "Go back" leads; the default is the model's list. `rows` names what the
+    the POST, and its text. `back_url` is where "Cancel" leads; the default is the model's list. `rows` names what the
     form is about, and `more_rows` says how many more there are.
     """
     context = {

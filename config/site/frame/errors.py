@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from http import HTTPStatus
 
+from django.core.exceptions import DisallowedHost
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
@@ -22,7 +23,15 @@ RETRY_AFTER_S = 10
 
 
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    title, text = _("This request cannot be understood"), _("Go back and try again.")
+    if isinstance(exception, DisallowedHost):
+        text = _(
+            "This installation does not answer at this address. Use the address that you were given. If it should work,"
+            " ask an operator to add its host to ALLOWED_HOSTS."
+        )
+        # Links of this page would lead to the same address.
+        return error_response(HTTPStatus.BAD_REQUEST, _("Unknown address"), text, has_links=False)
+    title = _("This request cannot be understood")
+    text = _("Your browser sent something incomplete or altered. Go back, reload the page and try again.")
     return error_response(HTTPStatus.BAD_REQUEST, title, text)
 
 
@@ -63,7 +72,9 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     return error_response(HTTPStatus.FORBIDDEN, _("The form has expired"), text)
 
 
-def error_response(status: HTTPStatus, title: str, text: str, hint: str = "") -> HttpResponse:
+def error_response(
+    status: HTTPStatus, title: str, text: str, hint: str = "", *, has_links: bool = True
+) -> HttpResponse:
     """Return the error page, with links to the overviews."""
     tenant = current_tenant_or_none()
     context = {
@@ -72,7 +83,7 @@ def error_response(status: HTTPStatus, title: str, text: str, hint: str = "") ->
         "text": text,
         "hint": hint,
         "favicon": FAVICON,
-        "control_url": control_url("admin:index"),
+        "control_url": control_url("admin:index") if has_links else "",
         "tenant_url": tenant_url(tenant.id, "admin:index") if tenant else "",
         "tenant_id": tenant.id if tenant else "",
     }

@@ -13,6 +13,7 @@ from django.template.base import Parser, Token
 from django.urls import reverse
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.text import capfirst
+from django.utils.translation import gettext as _
 
 from config.base.output import dollars
 from config.site.admin_base import coded
@@ -51,6 +52,14 @@ def list_rows(context: RequestContext, cl: Any) -> Part:
     request = context["request"]
     shared = {"request": request, "actions_row": context.get("actions_row")}
     return {**row_context(cl), **shared, "has_add_permission": cl.model_admin.has_add_permission(request)}
+
+
+@register.simple_tag(takes_context=True)
+def back_to_list(context: RequestContext) -> str:
+    """Return the words of a link that leads from a page to the list that it belongs to: the menu's."""
+    entry = active_entry(context["request"])
+    name = entry["title"] if entry else capfirst(str(context["opts"].verbose_name_plural))
+    return _("Back to %(list)s") % {"list": name}
 
 
 @register.tag

@@ -31,7 +31,6 @@ UNFOLD = (
     gettext_noop("False"),
     gettext_noop("This item will be deleted."),
     gettext_noop("Click to cancel"),
-    gettext_noop("Go back"),
     gettext_noop("Previous"),
     gettext_noop("Next"),
     gettext_noop("General"),

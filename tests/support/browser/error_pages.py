@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import DisallowedHost, PermissionDenied
 from django.core.handlers.wsgi import WSGIRequest
 from django.db import OperationalError
 from django.http import HttpResponse
@@ -37,6 +37,8 @@ def _page(request: WSGIRequest, name: str) -> HttpResponse:
     match name:
         case "400":
             return bad_request(request)
+        case "host":
+            return bad_request(request, DisallowedHost())
         case "403":
             return forbidden(request, PermissionDenied())
         case "csrf":

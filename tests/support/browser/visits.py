@@ -138,6 +138,10 @@ def bad_request_page(browser: Browser, known: Known) -> None:
     browser.open("/error-page/400/")
 
 
+def unknown_host_page(browser: Browser, known: Known) -> None:
+    browser.open("/error-page/host/")
+
+
 def expired_form(browser: Browser, known: Known) -> None:
     browser.open("/error-page/csrf/")
 
@@ -158,7 +162,8 @@ VISITS: dict[str, Visit] = {
         ),
         *(prompt_refused, prompt_conflict, open_tenant_form, palette, palette_of_a_tenant),
         *(palette_without_result,),
-        *(server_error_page, unavailable_page, forbidden_page, bad_request_page, expired_form),
+        *(server_error_page, unavailable_page, forbidden_page, bad_request_page),
+        *(unknown_host_page, expired_form),
     )
 }
 

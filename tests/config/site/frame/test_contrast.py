@@ -52,6 +52,18 @@ return [...document.querySelectorAll("input[type=radio]:not(:checked), input[typ
     });
 """
 
+# The border may be that of what surrounds a field, such as an amount with its currency.
+FIELDS = """
+const around = (one) => [one, one.parentElement, one.parentElement.parentElement];
+const lined = (one) => parseFloat(getComputedStyle(one).borderBottomWidth) > 0;
+const buttons = "[type=radio], [type=checkbox], [type=submit], [type=file]";
+const fields = `input:not(${buttons}), select, textarea, .select2-selection`;
+return [...document.querySelectorAll(fields)].filter((one) => one.checkVisibility() && one.offsetWidth > 4)
+    .map((one) => [one, around(one).find(lined)])
+    .map(([one, edge]) => [edge ? contrast(getComputedStyle(edge).borderBottomColor, edge) : 0,
+        one.outerHTML.slice(0, 120)]);
+"""
+
 
 def test_the_axes_of_charts_are_legible_in_each_scheme(staffed: Browser) -> None:
     staffed.open("/admin/")
@@ -75,6 +87,32 @@ def test_what_is_not_chosen_is_visible(scheme: Literal["light", "dark"], staffed
         staffed.open(page)
         faint = [one for one in staffed.driver.execute_script(MEASURE + CHOICES) if one[0] < CONTROL]
         assert faint == [], page
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_fields_have_visible_borders(scheme: Literal["light", "dark"], staffed: Browser, filled: Filled) -> None:
+    staffed.prefer(scheme)
+    measured = 0
+    for page in (
+        "/admin/account/second-factor/codes/",
+        "/admin/costs/",
+        "/admin/llm/llmmodel/",
+        "/admin/llm/llmmodel/add/",
+        "/admin/auth/user/add/",
+        f"/admin/tenants/tenant/{filled.tenant.pk}/restore/",
+        f"/admin/tenants/tenant/{filled.tenant.pk}/erase/",
+        f"{filled.site}runs/run/",
+        f"{filled.site}runs/run/add/",
+        f"{filled.site}runs/run/series/",
+        f"{filled.site}prompts/prompt/1/compare/",
+        f"{filled.site}prompts/prompt/add/",
+        f"{filled.site}audit/auditlog/",
+    ):
+        staffed.open(page)
+        found = staffed.driver.execute_script(MEASURE + FIELDS)
+        measured += len(found)
+        assert [one for one in found if one[0] < CONTROL] == [], page
+    assert measured > 30
 
 
 def test_scroll_bars_are_dark_in_dark(staffed: Browser) -> None:

@@ -40,6 +40,7 @@ def test_refused_missing_and_broken_pages(
             assert answer.status_code == status
             assert TITLES[language][status] in text and f'<html lang="{language}">' in text
             assert 'href="/admin/"' in text and 'href="/static/config/favicon.svg"' in text
+            assert 'href="/static/unfold/fonts/inter/styles.css"' in text
             assert "secret" not in text
     assert f'href="{filled.site}"' in answers[404][1].content.decode()
 
@@ -50,6 +51,16 @@ def test_a_form_without_its_token_is_refused_in_words(superuser: User) -> None:
     answer = client.post("/admin/logout/")
     assert answer.status_code == 403
     assert "The form has expired" in answer.content.decode()
+
+
+@pytest.mark.parametrize(("language", "title"), [("en", "Unknown address"), ("ja", "不明なアドレス")])
+def test_an_unknown_host_is_named_as_the_problem(language: str, title: str) -> None:
+    answer = Client(headers={"accept-language": language, "host": "elsewhere.example"}).get("/admin/")
+    text = answer.content.decode()
+    assert answer.status_code == 400
+    assert title in text and "ALLOWED_HOSTS" in text and "elsewhere.example" not in text
+    # There, no address of this site answers.
+    assert "<a " not in text
 
 
 def test_browsers_find_the_icon() -> None:

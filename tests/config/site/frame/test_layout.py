@@ -91,3 +91,15 @@ def test_the_whole_menu_fits_on_a_small_laptop(staffed: Browser) -> None:
     staffed.click("div:last-of-type > details[data-menu-group] > summary")
     staffed.open("/admin/costs/")
     assert staffed.driver.execute_script(is_open)
+
+
+def test_a_table_is_as_wide_as_its_card(staffed: Browser) -> None:
+    staffed.open("/admin/")
+    staffed.driver.execute_script(
+        ADD.replace('"p"', '"div"'), '<div class="seo-gen-scroll"><table class="seo-gen-table"><tr><td>1</table></div>'
+    )
+    narrow = """
+        return [...document.querySelectorAll(".seo-gen-scroll > .seo-gen-table")]
+            .filter((one) => one.offsetWidth < one.parentElement.clientWidth).length;
+    """
+    assert staffed.driver.execute_script(narrow) == 0

@@ -120,6 +120,40 @@ def test_a_form_and_a_deletion_lead_back(browser: Client, filled: Filled) -> Non
         assert f'href="{back}"' in content, page
 
 
+def test_ways_back_have_the_same_words_everywhere(browser: Client, filled: Filled, superuser: User) -> None:
+    tenant = f"/admin/tenants/tenant/{filled.tenant.pk}"
+    for page, words in {
+        # What changes something.
+        "/admin/tenants/tenant/add/": "Cancel",
+        f"{tenant}/back-up/": "Cancel",
+        "/admin/llm/stepllmdefault/final/delete/": "Cancel",
+        "/admin/account/second-factor/codes/": "Cancel",
+        f"{filled.site}prompts/prompt/add/": "Cancel",
+        f"{filled.site}runs/run/add/": "Cancel",
+        f"{filled.site}runs/run/series/": "Cancel",
+        # What only shows something.
+        "/admin/tenants/databaseserver/main/delete/": "Back to main",
+        f"{filled.site}runs/step/{filled.step.pk}/change/": "Back to Steps",
+        f"{filled.site}runs/runcost/{filled.run.pk}/change/": "Back to Costs of runs",
+        f"{filled.site}runs/run/{filled.run.pk}/texts/": "Back to the run",
+    }.items():
+        links = re.findall(r"<a [^>]*>\s*([^<]*?)\s*</a>", browser.get(page).content.decode())
+        ways = [text for text in links if re.match("Back|Cancel|Close|Go back|Return|No, ", text)]
+        assert ways == [words], page
+
+
+def test_errors_follow_the_help_text(browser: Client, filled: Filled) -> None:
+    kinds = {"<label": " ", "leading-relaxed mt-2 text-xs": "help ", "text-red-600 text-xs": "error "}
+    for page in (
+        "/admin/llm/llmprovider/add/",
+        f"/admin/tenants/tenant/{filled.tenant.pk}/erase/",
+        f"{filled.site}runs/run/add/",
+    ):
+        content = browser.post(page, {"reason": ""}).content.decode().split('id="content"')[1]
+        order = "".join(kinds[found] for found in re.findall("|".join(kinds), content))
+        assert "help error" in order and "error help" not in order, page
+
+
 def trail_of(html: str) -> list[str]:
     """Return the parts of the page's breadcrumb."""
     return [unescape(part) for part in PART.findall(html)]
