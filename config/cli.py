@@ -188,7 +188,7 @@ def _print_commands(commands: Mapping[str, str]) -> None:
 def _unknown(words: list[str], of_noun: Mapping[str, str]) -> int:
     if of_noun:
         verbs = ", ".join(spoken(name).split(" ", 1)[1] for name in sorted(of_noun))
-        known = _("The commands of %(noun)s are: %(verbs)s.") % {"noun": words[0], "verbs": verbs}
+        known = _('Commands of "%(noun)s": %(verbs)s.') % {"noun": words[0], "verbs": verbs}
     else:
         known = _("See seo-gen --help.")
     unknown = _('There is no command "%(command)s".') % {"command": " ".join(words[:2])}

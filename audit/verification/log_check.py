@@ -242,8 +242,8 @@ def _about_ends(head: ChainHead | None, last: ChainHead, *, anchored: bool) -> I
         yield Problem(
             Kind.HEAD,
             _(
-                "The chain head was changed: it does not have the number and hash of the last entry"
-                " (head: entry %(head)d, log: entry %(last)d)."
+                "The chain head (entry %(head)d) does not match the last entry (entry %(last)d): one of them was"
+                " changed."
             )
             % {"head": head.sequence, "last": last.sequence},
         )

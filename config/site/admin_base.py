@@ -266,14 +266,15 @@ def form_page(
     destroys: bool = False,
     other_submit: tuple[str, str] | None = None,
     back_url: str = "",
+    back_text: str = "",
     rows: Sequence[str] = (),
     more_rows: int = 0,
 ) -> TemplateResponse:
     """Return a page of the admin with a form whose POST calls a service instead of saving a model.
 
     The button that submits is red if the service `destroys` something. `other_submit` is a second button: its name in
-    the POST, and its text. `back_url` is where "Cancel" leads; the default is the model's list. `rows` names what the
-    form is about, and `more_rows` says how many more there are.
+    the POST, and its text. `back_url` is where "Cancel", or `back_text`, leads; the default is the model's list. `rows`
+    names what the form is about, and `more_rows` says how many more there are.
     """
     context = {
         **admin.admin_site.each_context(request),
@@ -284,6 +285,7 @@ def form_page(
         "other_submit": other_submit,
         "explanation": explanation,
         "back_url": back_url or reverse(f"admin:{admin.opts.app_label}_{admin.opts.model_name}_changelist"),
+        "back_text": back_text or _("Cancel"),
         "rows": rows,
         "more_rows": more_rows,
         "opts": admin.opts,

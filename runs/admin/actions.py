@@ -310,6 +310,8 @@ class RunActions(ReadOnlyAdmin):
             ),
             "form_submit_text": gettext_lazy("Cancel run"),
             "form_submit_variant": "danger",
+            # "Cancel" would be the name of both buttons.
+            "dismiss_text": gettext_lazy("Go back"),
         },
     )
     def cancel(self, request: HttpRequest, form: DialogForm, object_id: str) -> HttpResponse:
@@ -371,6 +373,8 @@ class RunActions(ReadOnlyAdmin):
                 CancelSelectedForm(request.POST.getlist(ACTION_CHECKBOX_NAME), request.POST.get("select_across", "0")),
                 title=ngettext("Cancel %(n)d run?", "Cancel %(n)d runs?", count) % {"n": count},
                 submit=_("Cancel runs"),
+                # "Cancel" would be the name of both buttons.
+                back_text=_("Go back"),
                 destroys=True,
                 explanation=explanation,
                 back_url=request.get_full_path(),

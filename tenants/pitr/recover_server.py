@@ -178,7 +178,7 @@ def _require_means(backup: BaseBackup) -> None:
         raise RecoveryError(
             _("Restoring from base backup %(name)s needs %(needed)d MiB in %(path)s, but only %(free)d MiB are free.")
             % {"name": backup.name, "needed": needed // MIB, "path": settings.HOME, "free": free // MIB},
-            hint=_("Free up space, or set SEO_GEN_HOME to a folder on a larger disk."),
+            hint=_("Free up space on the disk that contains SEO_GEN_HOME, or move that folder to a larger disk."),
             code="recovery_space_missing",
         )
 

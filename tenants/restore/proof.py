@@ -204,13 +204,13 @@ def _require_counts(census: Census, source: Source) -> None:
 def _require_chain(connection: BaseDatabaseWrapper, census: Census, source: Source, expected: Expected) -> None:
     bad = chain_first_bad(connection, expected.chain_identity)
     if bad is not None:
-        raise Unfit(_("The backup's audit chain is broken at entry %(sequence)d.") % {"sequence": bad})
+        raise Unfit(_("The restored audit log is broken at entry %(sequence)d.") % {"sequence": bad})
     head = chain_head(connection)
     if census.audit.sequence and head != census.audit:
-        raise Unfit(_("The backup's audit log does not end where its chain head says."))
+        raise Unfit(_("The restored audit log does not end where its chain head says."))
     manifest = source.manifest
     if manifest and ChainHead(manifest.audit.sequence, manifest.audit.hash) != census.audit:
-        raise Unfit(_("The backup's audit log does not end where the manifest says."))
+        raise Unfit(_("The restored audit log does not end where the manifest says."))
 
 
 def _require_paths(connection: BaseDatabaseWrapper, expected: Expected) -> None:

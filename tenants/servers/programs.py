@@ -200,12 +200,17 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
+def _ended(status: int) -> str:
+    """Say how a program ended that printed nothing; a negative status is the signal that ended it."""
+    return _("signal %d") % -status if status < 0 else _("exit status %d") % status
+
+
 def _failure(name: str, complaints: IO[bytes], status: int) -> ToolError:
     complaints.seek(0)
     lines = complaints.read().decode(errors="replace").splitlines()
     # The first error caused the others. Detail lines can quote rows, so they are left out.
     said = [line for line in lines if re.search(r"\b(error|fatal|ERROR|FATAL|PANIC)\b", line)] or lines
-    reason = re.sub(rf"^{re.escape(name)}: (error: )?", "", said[0]) if said else _("exit status %d") % status
+    reason = re.sub(rf"^{re.escape(name)}: (error: )?", "", said[0]) if said else _ended(status)
     return ToolError(
         _("%(program)s failed: %(reason)s.") % {"program": name, "reason": reason_of(Exception(reason))},
         code="program_failed",

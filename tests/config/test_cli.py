@@ -59,7 +59,7 @@ def test_help_of_a_command_shows_it_as_it_is_typed(quiet_home: stack.Home) -> No
     ("words", "sentence"),
     [
         (["nonsense"], 'There is no command "nonsense". See seo-gen --help.'),
-        (["stack", "explode"], 'There is no command "stack explode". The commands of stack are: start, status, stop.'),
+        (["stack", "explode"], 'There is no command "stack explode". Commands of "stack": start, status, stop.'),
     ],
 )
 def test_an_unknown_command_is_wrong_usage(quiet_home: stack.Home, words: list[str], sentence: str) -> None:

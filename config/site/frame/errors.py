@@ -51,11 +51,14 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpR
 def server_error(request: HttpRequest) -> HttpResponse:
     """Handle a server error (Django's `handler500`): an unavailable database is not a bug."""
     if not isinstance(sys.exc_info()[1], (OperationalError, InterfaceError)):
-        text = _("Something went wrong here. The error was logged. Check whether your change was saved.")
+        text = _(
+            "Something went wrong here. The error was logged. If you were changing something, check whether it was saved."
+        )
         return error_response(HTTPStatus.INTERNAL_SERVER_ERROR, _("Server error"), text)
     # Even then: an earlier transaction of the request, or one whose confirmation was lost, may be committed.
     text = _(
-        "The database is unavailable right now. Try again in a minute, but check first whether your change was saved."
+        "The database is unavailable right now. Try again in a minute; if you were changing something, check first"
+        " whether it was saved."
     )
     response = error_response(HTTPStatus.SERVICE_UNAVAILABLE, _("Not available at the moment"), text)
     response.headers["Retry-After"] = str(RETRY_AFTER_S)

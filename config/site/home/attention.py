@@ -296,7 +296,7 @@ def _backup_row(tenant: Any) -> Row:
 
 def _model_row(model: Any) -> Row:
     if model.retires_on is None:
-        detail = _("The provider is retiring it; no date has been announced.")
+        detail = _("The provider is retiring it; no date is entered here.")
     else:
         detail = _("Its retirement date is %(day)s.") % {"day": model.retires_on.isoformat()}
     return Row(str(model), reverse("admin:llm_llmmodel_change", args=[model.pk]), detail=detail)

@@ -340,7 +340,7 @@ def test_a_backup_of_another_tenant_is_refused(tenant_pair: tuple[Tenant, Tenant
     ("change", "reason"),
     [
         ({"rows": {"runs": 7}}, "Table artifacts has 1 row, but the manifest says 0"),
-        ({"audit": {"sequence": 9, "hash": "0" * 64}}, "The backup's audit log does not end where the manifest says"),
+        ({"audit": {"sequence": 9, "hash": "0" * 64}}, "The restored audit log does not end where the manifest says"),
         ({"format_version": 2}, "is not valid: format_version"),
         ({"server_version": 99}, "The backup was made on PostgreSQL 99"),
         ({"file": {"name": "x", "sha256": "0" * 64, "size_bytes": -1}}, "is not valid: file.size_bytes"),
@@ -508,7 +508,7 @@ def test_a_broken_audit_chain_is_refused_by_its_entry(tenant: Tenant, tmp_path: 
         connection.execute("ALTER TABLE audit_logs ENABLE ALWAYS TRIGGER prevent_audit_log_truncation")
         connection.execute("ALTER TABLE audit_logs ENABLE ALWAYS TRIGGER chain_audit_logs")
     file = back_up(tenant, tmp_path)
-    with pytest.raises(RestoreRefused, match="The backup's audit chain is broken at entry 2"):
+    with pytest.raises(RestoreRefused, match="The restored audit log is broken at entry 2"):
         tenant_restore(tenant_id=tenant.id, backup_file=file)
 
 

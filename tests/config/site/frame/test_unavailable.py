@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from tests.support.staff import Filled
 
 SENTENCE = (
-    "The database is unavailable right now. Try again in a minute, but check first whether your change was saved."
+    "The database is unavailable right now. Try again in a minute; if you were changing something, check first whether"
+    " it was saved."
 )
 
 
