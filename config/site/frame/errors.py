@@ -52,7 +52,8 @@ def server_error(request: HttpRequest) -> HttpResponse:
     """Handle a server error (Django's `handler500`): an unavailable database is not a bug."""
     if not isinstance(sys.exc_info()[1], (OperationalError, InterfaceError)):
         text = _(
-            "Something went wrong here. The error was logged. If you were changing something, check whether it was saved."
+            "Something went wrong here. The error was logged. If you were changing something, check whether it was"
+            " saved."
         )
         return error_response(HTTPStatus.INTERNAL_SERVER_ERROR, _("Server error"), text)
     # Even then: an earlier transaction of the request, or one whose confirmation was lost, may be committed.
