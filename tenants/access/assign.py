@@ -135,6 +135,6 @@ def _place(role: str, group: str | None, tenant_id: str | None) -> dict[str, Any
             _("There is no group of tenants named '%(name)s'.") % {"name": group},
             hint=_("The groups are: %(names)s. Create groups in the admin.") % {"names": names}
             if names
-            else _("There are no groups yet. Create groups in the admin."),
+            else _("There are no groups; they are created in the admin."),
         )
     return {"scope": RoleScope.GROUP, "group": found, "tenant": None}

@@ -196,7 +196,7 @@ class RestoreAdmin(ReadOnlyAdmin):
         operation = row.operation
         return as_badge(operation.get_status_display(), OPERATION_COLORS[OperationStatus(operation.status)])
 
-    @admin.display(description=gettext_lazy("source"), ordering="source")
+    @admin.display(description=gettext_lazy("restored or imported from"), ordering="source")
     def shown_source(self, row: Restore) -> str:
         """Return the file or point in time; for an undo, which database came back, in the reader's language."""
         replaced_at = TIMESTAMP.search(row.source) if row.operation.kind == UNDO else None
