@@ -130,9 +130,11 @@ def _place(role: str, group: str | None, tenant_id: str | None) -> dict[str, Any
     groups = TenantGroup.objects.using(CONTROL)
     found = groups.filter(name=group).first()
     if found is None:
-        names = ", ".join(groups.order_by("name").values_list("name", flat=True)) or _("none")
+        names = ", ".join(groups.order_by("name").values_list("name", flat=True))
         raise InvalidRole(
             _("There is no group of tenants named '%(name)s'.") % {"name": group},
-            hint=_("The groups are: %(names)s. Create groups in the admin.") % {"names": names},
+            hint=_("The groups are: %(names)s. Create groups in the admin.") % {"names": names}
+            if names
+            else _("There are no groups; they are created in the admin."),
         )
     return {"scope": RoleScope.GROUP, "group": found, "tenant": None}

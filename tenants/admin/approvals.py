@@ -33,6 +33,7 @@ from tenants.approvals.decide import approval_approve, approval_reject, approval
 from tenants.approvals.people import is_requester, may_approve
 from tenants.erasure.delete import tenant_loss
 from tenants.erasure.loss import loss_lines
+from tenants.files.locations import STANDARD
 from tenants.models import Approval, ApprovalKind, ApprovalStatus, OperationRequest, RequestKind
 from tenants.requests.errors import InvalidOperation
 from tenants.requests.prompt_copies import copy_arguments, preview_of
@@ -76,7 +77,7 @@ class ApprovalAdmin(ReadOnlyAdmin):
     )
     list_filter = (WaitingFilter, "status", "kind")
     search_fields = ("=tenant_id", "=requested_by", "=id")
-    search_help_text = gettext_lazy("Full tenant id, or who requested it, such as staff:ann")
+    search_help_text = gettext_lazy("Full tenant id, approval id or requester, such as staff:ann")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Approval]:
         found: QuerySet[Approval] = super().get_queryset(request)
@@ -207,10 +208,17 @@ def _consequences(row: Approval) -> list[str]:
             except SeoGenError as error:
                 return [str(error)]
         case ApprovalKind.EXPORT:
-            sealed = given.get("recipient") or _("no one (it is not encrypted)")
+            target = (
+                _("All data of tenant %(id)s is written to standard output.")
+                if given["output"] == STANDARD
+                else _("All data of tenant %(id)s is written to %(file)s.")
+            )
+            recipient = given.get("recipient")
             return [
-                _("All data of tenant %(id)s is written to %(file)s.") % {"id": row.tenant_id, "file": given["output"]},
-                _("Encrypted to: %(recipient)s") % {"recipient": sealed},
+                target % {"id": row.tenant_id, "file": given["output"]},
+                _("Encrypted to: %(recipient)s") % {"recipient": recipient}
+                if recipient
+                else _("The export is not encrypted."),
             ]
         case ApprovalKind.PRICE:
             return _price_lines(given)

@@ -113,7 +113,7 @@ class BackupAdmin(ReadOnlyAdmin):
     def checked(self, backup: Backup) -> SafeString | None:
         if backup.verified_at is None:
             return None
-        return as_badge(_("damaged"), "danger") if backup.verify_error else as_badge(_("intact"), "success")
+        return as_badge(_("verification failed"), "danger") if backup.verify_error else as_badge(_("intact"), "success")
 
     @admin.display(description=gettext_lazy("file"))
     def file(self, backup: Backup) -> str:
@@ -196,7 +196,7 @@ class RestoreAdmin(ReadOnlyAdmin):
         operation = row.operation
         return as_badge(operation.get_status_display(), OPERATION_COLORS[OperationStatus(operation.status)])
 
-    @admin.display(description=gettext_lazy("restored from"), ordering="source")
+    @admin.display(description=gettext_lazy("restored or imported from"), ordering="source")
     def shown_source(self, row: Restore) -> str:
         """Return the file or point in time; for an undo, which database came back, in the reader's language."""
         replaced_at = TIMESTAMP.search(row.source) if row.operation.kind == UNDO else None
@@ -221,7 +221,7 @@ class RestoreAdmin(ReadOnlyAdmin):
     def failed_runs(self, row: Restore) -> SafeString | None:
         return _lines(row, "failed_runs")
 
-    @admin.display(description=gettext_lazy("missing files"))
+    @admin.display(description=gettext_lazy("missing or changed files"))
     def missing_files(self, row: Restore) -> SafeString | None:
         return _lines(row, "missing_files")
 

@@ -149,7 +149,7 @@ class BatchTenantInline(ReadOnlyInline):
     per_page = INLINE_PAGE
     fields = ("tenant_id", "server", "before", "applied", "prepared_ms", "locked_ms")
     readonly_fields = fields
-    verbose_name_plural = gettext_lazy("tenants in this batch")
+    verbose_name_plural = gettext_lazy("tenants with changes")
 
     @admin.display(description=gettext_lazy("from version"))
     def before(self, row: BatchTenant) -> str:
@@ -196,8 +196,9 @@ class MigrationBatchAdmin(ReadOnlyAdmin):
         return str(batch.pk)
 
     @admin.display(description=gettext_lazy("scope"))
-    def scope(self, batch: MigrationBatch) -> str:
-        return batch.tenant_id or _("all")
+    def scope(self, batch: MigrationBatch) -> str | None:
+        """Return which tenants a migration was for; None for a copy of prompts, whose record does not say."""
+        return _("all") if not batch.tenant_id and batch.kind == BatchKind.MIGRATE else batch.tenant_id or None
 
     @admin.display(description=gettext_lazy("outcome"), ordering="status")
     def shown_status(self, batch: MigrationBatch) -> SafeString:

@@ -53,7 +53,7 @@ class OperationRequestAdmin(ReadOnlyAdmin):
     list_display = ("requested_at", "shown_kind", "shown_tenant", "shown_status", "progress", "took", "requester")
     list_filter = ("status", "kind", "requested_at")
     search_fields = ("=tenant_id", "=requested_by", "=id")
-    search_help_text = gettext_lazy("Full tenant id, or who requested it, such as staff:ann")
+    search_help_text = gettext_lazy("Full tenant id, operation id or requester, such as staff:ann")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[OperationRequest]:
         found: QuerySet[OperationRequest] = super().get_queryset(request)
@@ -233,8 +233,8 @@ def facts_of(row: OperationRequest) -> list[tuple[str, str]]:
         (_("Reason"), row.reason),
         (_("Tenants checked"), result.get("tenants")),
         (_("Tenants affected"), result.get("changed")),
-        (_("Tenants migrated"), result.get("migrated")),
-        (_("Rows restored"), result.get("rows")),
+        (_("Tenants to migrate") if given.get("dry_run") else _("Tenants migrated"), result.get("migrated")),
+        (_("Rows loaded"), result.get("rows")),
         (_("Missing files"), result.get("missing_files") or None),
     ]
     timing = result.get("timing_s") or {}
@@ -281,7 +281,7 @@ def links_of(request: HttpRequest, row: OperationRequest) -> list[SafeString]:
     """Return links to what the operation made and to what it concerns, if the person may view pages of that kind."""
     result = row.result or {}
     pages = [
-        ("backup", "backup", _("Backup")),
+        ("backup", "backup", _("Export") if row.kind == RequestKind.EXPORT else _("Backup")),
         ("operation", "restore", _("Report of the restore")),
         ("erasure", "erasure", _("Certificate of erasure")),
         ("batch", "migrationbatch", _("Batch") if row.kind in ABOUT_SEVERAL else _("Report of the migration")),

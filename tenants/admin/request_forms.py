@@ -34,7 +34,7 @@ class BackupChoiceField(forms.ModelChoiceField):  # type: ignore[type-arg]
         if backup.recipient:
             words.append(_("encrypted"))
         if backup.verified_at is not None:
-            words.append(_("damaged") if backup.verify_error else _("intact"))
+            words.append(_("verification failed") if backup.verify_error else _("intact"))
         return " · ".join(words)
 
 

@@ -127,8 +127,8 @@ def page_of(kind: RequestKind, tenant: Tenant | None) -> Page:
             page = Page(
                 _("Back up tenant %(id)s") % name,
                 _(
-                    "The backup of %(name)s is written to the configured location (BACKUP_OUTPUT). The tenant stays in"
-                    " use."
+                    "The backup of %(name)s is written to the configured location (BACKUP_OUTPUT). The tenant is not"
+                    " interrupted."
                 )
                 % name,
                 _("Back up"),
@@ -185,7 +185,7 @@ def page_of(kind: RequestKind, tenant: Tenant | None) -> Page:
             page = Page(
                 _("Delete tenant %(id)s") % name,
                 _(
-                    "All data of %(name)s will be erased for good. This cannot be undone, and the id can never be used"
+                    "The data of %(name)s will be erased for good. This cannot be undone, and the id can never be used"
                     " again."
                 )
                 % name,

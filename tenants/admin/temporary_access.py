@@ -50,9 +50,7 @@ class OpenTenantForm(forms.Form):
         max_length=REASON_MAX,
         validators=[MinLengthValidator(REASON_MIN)],
         widget=UnfoldAdminTextInputWidget,
-        help_text=gettext_lazy(
-            "Such as a ticket number. It is kept in the tenant's audit log and in the control audit log."
-        ),
+        help_text=gettext_lazy("At least 10 characters, such as a ticket number and its title. Kept in the audit log."),
     )
 
     def __init__(self, *args: Any, roles: list[Any], **kwargs: Any) -> None:
@@ -124,13 +122,15 @@ class TemporaryAccessAdmin(ReadOnlyAdmin):
             "description": gettext_lazy(
                 "The tenant's pages close at once for this person, who can open the tenant again by giving a reason."
             ),
-            "form_submit_text": gettext_lazy("Close"),
+            "form_submit_text": gettext_lazy("Close access"),
         },
     )
     def close(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
         row = access_close(access_id=int(object_id))
         messages.success(
-            request, _("Tenant %(id)s is closed to %(user)s.") % {"id": row.tenant_id, "user": row.user_name}
+            request,
+            _("The temporary access of %(user)s to tenant %(id)s has ended.")
+            % {"id": row.tenant_id, "user": row.user_name},
         )
         return finished(request, reverse("admin:tenants_temporaryaccess_changelist"))
 

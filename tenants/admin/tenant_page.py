@@ -26,6 +26,7 @@ from tenants.models import (
     Tenant,
     TenantStatus,
 )
+from tenants.presentation import operation_name
 from tenants.schema.releases import SchemaState, release, short
 from tenants.selectors import operations_unfinished
 
@@ -85,7 +86,7 @@ def _proof(backup: Backup) -> tuple[str, str]:
     """Return (text, color) for whether the backup was verified, and what that found."""
     if backup.verified_at is None:
         return _("not verified yet"), "info"
-    return (_("damaged"), "danger") if backup.verify_error else (_("intact"), "success")
+    return (_("verification failed"), "danger") if backup.verify_error else (_("intact"), "success")
 
 
 def _schema(tenant: Tenant) -> dict[str, Any]:
@@ -113,7 +114,8 @@ def _spending(tenant: Tenant) -> dict[str, Any]:
 
 def _unfinished(tenant: Tenant) -> list[str]:
     found = [
-        _("An operation (%(kind)s) has not finished; it is running, or was interrupted.") % {"kind": one.kind}
+        _("An operation (%(kind)s) has not finished; it is running, or was interrupted.")
+        % {"kind": operation_name(one.kind)}
         for one in operations_unfinished().filter(tenant_id=tenant.id)
     ]
     if MigrationBatch.objects.filter(status__in=UNFINISHED, tenants__tenant_id=tenant.id).exists():

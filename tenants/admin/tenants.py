@@ -283,7 +283,7 @@ class TenantAdmin(TenantOperations, ReadOnlyAdmin):
         variant=ActionVariant.DANGER,
         dialog={
             "title": gettext_lazy("Suspend this tenant?"),
-            "description": gettext_lazy("Its site closes at once and its runs pause. No data is lost."),
+            "description": gettext_lazy("Its site closes at once, and its runs wait. No data is lost."),
             "form_submit_text": gettext_lazy("Suspend"),
             "form_submit_variant": "danger",
             "form_class": TenantSuspendForm,
@@ -336,7 +336,7 @@ class TenantAdmin(TenantOperations, ReadOnlyAdmin):
     def budget(self, request: HttpRequest, form: TenantBudgetForm, object_id: str) -> HttpResponse:
         budgets = {name: form.cleaned_data[name] for name in BUDGETS}
         service = partial(tenant_budget_set, budgets=budgets, expected=form.stored)
-        return self._change(request, object_id, service, _("The budget of tenant %(id)s was set."))
+        return self._change(request, object_id, service, _("The budgets of tenant %(id)s were saved."))
 
     @admin.display(description=gettext_lazy("monthly budget (USD)"))
     def monthly_budget(self, tenant: Tenant) -> str:

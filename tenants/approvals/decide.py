@@ -54,7 +54,7 @@ def approval_request(
         status=ApprovalStatus.REQUESTED,
     )
     if user is not None and not may_ask(user, approval):
-        raise errors.not_a_requester(approval.pk, user.get_username())
+        raise errors.may_not_request(user.get_username())
     with transaction.atomic(using=CONTROL):
         approval.save(using=CONTROL, force_insert=True)
         _audit(approval, "approval.request", reason=approval.reason)
@@ -99,7 +99,7 @@ def _decide(approval_id: UUID, user: User | AnonymousUser, digest: str, status: 
     if is_requester(user, approval):
         raise errors.same_person(approval_id)
     if not may_approve(user, approval):
-        raise errors.not_an_approver(approval_id, user.get_username())
+        raise errors.may_not_decide(approval_id, user.get_username())
     if status == ApprovalStatus.APPROVED and depends_on_requester(user, approval):
         raise errors.dependent(approval_id, user.get_username())
     if digest != approval.digest or digest != digest_of(approval.kind, approval.tenant_id, approval.arguments):

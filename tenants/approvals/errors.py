@@ -1,4 +1,4 @@
-"""Why an approval does not count. Each sentence names the approval."""
+"""Why an approval does not count, or cannot be requested or decided. A sentence about an approval names it."""
 
 from django.utils.translation import gettext as _
 
@@ -39,7 +39,7 @@ def not_as_seen(approval_id: object) -> ApprovalRefused:
 
 def used(approval_id: object) -> ApprovalRefused:
     return ApprovalRefused(
-        _("Approval %(id)s was already used, decided or withdrawn; it counts only once.") % {"id": approval_id},
+        _("Approval %(id)s was already used, decided or withdrawn.") % {"id": approval_id},
         code="approval_used",
     )
 
@@ -71,10 +71,24 @@ def dependent(approval_id: object, who: str) -> ApprovalRefused:
     )
 
 
+def may_not_decide(approval_id: object, who: str) -> ApprovalRefused:
+    return ApprovalRefused(
+        _("%(who)s may not approve or reject approval %(id)s.") % {"id": approval_id, "who": who},
+        code="approval_approver_not_allowed",
+    )
+
+
 def not_an_approver(approval_id: object, who: str) -> ApprovalRefused:
     return ApprovalRefused(
         _("Approval %(id)s does not count: %(who)s may not approve this.") % {"id": approval_id, "who": who},
         code="approval_approver_not_allowed",
+    )
+
+
+def may_not_request(who: str) -> ApprovalRefused:
+    """No approval was requested, so there is none to name."""
+    return ApprovalRefused(
+        _("%(who)s may not request this operation.") % {"who": who}, code="approval_requester_not_allowed"
     )
 
 

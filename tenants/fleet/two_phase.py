@@ -209,7 +209,7 @@ def lost(batch: MigrationBatch, committed: Collection[str], *, workers: int) -> 
             reason = (
                 _("Someone else rolled back its prepared transaction; migrate it again.")
                 if batch.kind == BatchKind.MIGRATE
-                else _("Someone else rolled back its prepared transaction; copy to it again.")
+                else _("Someone else rolled back its prepared transaction, so its prompts were not changed.")
             )
             problems[row.tenant_id] = str(MigrationFailed(row.tenant_id, reason))
     return problems

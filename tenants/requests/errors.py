@@ -10,24 +10,24 @@ class OperationNotAllowed(TenantError):
 
     code = "operation_not_allowed"
 
-    def __init__(self, who: str) -> None:
+    def __init__(self, who: str, *, account_exists: bool = True) -> None:
         super().__init__(
             _("%(who)s may not request this operation.") % {"who": who},
-            hint=_("An administrator can give you a role that allows it."),
+            hint=_("An administrator can give this account a role that allows it.") if account_exists else "",
         )
 
 
 class OperationAlreadyRequested(TenantError):
-    """The same operation on the same tenant is waiting or running."""
+    """An operation of the same kind on the same tenant is waiting or running."""
 
     code = "operation_requested"
 
     def __init__(self, tenant_id: str, kind: str) -> None:
         super().__init__(
-            _("The same operation (%(kind)s) on tenant %(id)s is already waiting or running.")
+            _("An operation of the same kind (%(kind)s) on tenant %(id)s is already waiting or running.")
             % {"kind": kind, "id": tenant_id}
             if tenant_id
-            else _("The same operation (%(kind)s) is already waiting or running.") % {"kind": kind},
+            else _("An operation of the same kind (%(kind)s) is already waiting or running.") % {"kind": kind},
             hint=_("Follow it under “Operations”."),
         )
 

@@ -104,7 +104,7 @@ def require_still_allowed(request: OperationRequest) -> None:
     """
     user = get_user_model().objects.using(CONTROL).filter(pk=request.requester_id or 0).first()
     if user is None:
-        raise OperationNotAllowed(request.requested_by)
+        raise OperationNotAllowed(request.requested_by, account_exists=False)
     _require_allowed(user, RequestKind(request.kind), request.tenant_id, request.arguments)
 
 

@@ -99,7 +99,7 @@ def _differences(expected: Mapping[str, str], found: Mapping[str, str]) -> Itera
     for name in expected.keys() - found.keys():
         yield _("%(object)s is missing") % {"object": name}
     for name in found.keys() - expected.keys():
-        yield _("%(object)s was not created by our migrations") % {"object": name}
+        yield _("%(object)s is unexpected") % {"object": name}
     for name in expected.keys() & found.keys():
         if expected[name] != found[name]:
             yield _("%(object)s is different") % {"object": name}

@@ -157,9 +157,11 @@ def _require_identity(found: list[str], tenant: Tenant) -> None:
         raise MigrationFailed(
             tenant.id,
             (
-                _("Database %(database)s belongs to another tenant (tenant id: %(owner)s).")
-                if found
-                else _("Database %(database)s does not belong to this tenant: it contains no tenant's identity.")
+                _("Database %(database)s does not belong to this tenant: it contains no tenant's identity.")
+                if not found
+                else _("Database %(database)s belongs to another tenant that has the same id.")
+                if found[0] == tenant.id
+                else _("Database %(database)s belongs to another tenant (tenant id: %(owner)s).")
             )
             % {"database": database_of(tenant), "owner": found[0] if found else ""},
             code="tenant_identity_mismatch",

@@ -158,7 +158,7 @@ def _build(connection: BaseDatabaseWrapper, history: History) -> None:
 
 @contextmanager
 def _failing_as_rehearsal(server: DatabaseServer, step: Callable[[], str]) -> Iterator[None]:
-    """Turn a failure of the migrations into a `ServerError` that names server and migration."""
+    """Turn a failure of the migrations into a `ServerError` that names the server and, if known, the migration."""
     try:
         yield
     except ServerError:
@@ -175,7 +175,7 @@ def _failure(server: DatabaseServer, migration: str, reason: str) -> ServerError
     if migration:
         message = _("The rehearsal on database server %(name)s failed at %(migration)s: %(reason)s.")
     else:
-        message = _("The rehearsal on database server %(name)s failed: %(reason)s.")
+        message = _("A scratch database on database server %(name)s could not be migrated: %(reason)s.")
     return ServerError(
         message % {"name": server.name, "migration": migration, "reason": reason.rstrip(".")},
         hint=_("Fix the cause, which is usually in the migration, then try again."),

@@ -24,7 +24,7 @@ class Command(OperatorCommand):
 
     def present(self, document: Any) -> None:
         if not document:
-            self.stdout.write(_("No backups were found. `seo-gen tenant backup --all --output DIR` makes some."))
+            self.stdout.write(_("No backups or exports were found. `seo-gen tenant backup` makes backups."))
             return
         rows = [
             (
@@ -38,4 +38,4 @@ class Command(OperatorCommand):
             )
             for row in document
         ]
-        print_table([_("tenant"), _("made"), _("status"), _("size"), _("verified"), _("file"), _("problem")], rows)
+        print_table([_("tenant"), _("started"), _("status"), _("size"), _("verified"), _("file"), _("problem")], rows)

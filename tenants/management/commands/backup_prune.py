@@ -37,7 +37,10 @@ class Command(OperatorCommand):
 
     def present(self, document: Any) -> None:
         if not document["removed"]:
-            self.stdout.write(_("Nothing has expired."))
+            # A dry run checks neither base backups nor archived WAL.
+            self.stdout.write(
+                _("No backup or replaced database has expired.") if document["dry_run"] else _("Nothing has expired.")
+            )
             return
         rows = [(row["tenant_id"], row["kind"], row["what"], row["problem"]) for row in document["removed"]]
         print_table([_("tenant"), _("kind"), _("item"), _("problem")], rows)

@@ -17,7 +17,7 @@ class Command(OperatorCommand):
 
     def present(self, document: Any) -> None:
         if not document:
-            self.stdout.write(_("There are no tenants yet; `seo-gen tenant create --name NAME` creates one."))
+            self.stdout.write(_("There are no tenants. `seo-gen tenant create --name NAME` creates one."))
             return
         rows = [
             (

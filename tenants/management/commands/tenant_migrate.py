@@ -61,6 +61,9 @@ class Command(OperatorCommand):
         if document["outcome"] != "completed":
             return
         values = {**document, "version": short(document["version"])}
+        if not document["tenant_count"]:
+            self.stdout.write(_("There are no tenants to migrate."))
+            return
         if not document["pending_count"]:
             nothing = ngettext(
                 "Nothing to do: %(tenant_count)d tenant, at %(version)s.",
@@ -81,8 +84,8 @@ class Command(OperatorCommand):
         self.stdout.write(f"{times}.")
         if document["dry_run"]:
             done = ngettext(
-                "Dry run: %(tenant_count)d tenant can be migrated. Nothing has changed.",
-                "Dry run: %(pending_count)d of %(tenant_count)d tenants can be migrated. Nothing has changed.",
+                "Dry run: %(tenant_count)d tenant would be migrated. Nothing has changed.",
+                "Dry run: %(pending_count)d of %(tenant_count)d tenants would be migrated. Nothing has changed.",
                 document["tenant_count"],
             )
         elif document["problems"]:
@@ -101,7 +104,7 @@ class Command(OperatorCommand):
         if report.outcome == "completed" and not report.problems:
             return
         states = {
-            "completed": _("All tenants except these are at the new version:"),
+            "completed": _("Batch %(id)s was committed, except in these tenants:") % {"id": report.batch_id},
             "rolled_back": _("No tenant was changed (batch %(id)s).") % {"id": report.batch_id},
             "unfinished": _("Batch %(id)s has not finished: fix the problems below, then run `seo-gen tenant recover`.")
             % {"id": report.batch_id},

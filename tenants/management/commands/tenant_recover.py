@@ -32,6 +32,11 @@ class Command(OperatorCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         super().handle(*args, **options)
-        failed = [recovery.tenant_id for recovery in self.recoveries if recovery.outcome == "failed"]
+        # The tenant id of a batch is "*" if it changes several tenants.
+        failed = [
+            recovery.kind if recovery.tenant_id == "*" else recovery.tenant_id
+            for recovery in self.recoveries
+            if recovery.outcome == "failed"
+        ]
         if failed:
             raise Refusal(_("Still unfinished: %(ids)s.") % {"ids": ", ".join(failed)}, code="operations_unfinished")

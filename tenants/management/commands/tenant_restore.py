@@ -103,7 +103,7 @@ class Command(OperatorCommand):
             self.stdout.write(_("Tenant %(tenant_id)s was created from %(source)s and is active.") % document)
         else:
             self._present_restore(document)
-        self._list(_("Missing files that rows refer to"), document["missing_files"])
+        self._list(_("Missing or changed files that rows refer to"), document["missing_files"])
 
     def _present_restore(self, document: Any) -> None:
         self.stdout.write(_("Tenant %(tenant_id)s was restored from %(source)s.") % document)

@@ -20,5 +20,5 @@ class Command(OperatorCommand):
 
     def present(self, document: Any) -> None:
         self.stdout.write(
-            _("Tenant %(id)s is suspended: until it is resumed, no one can use it, and its runs are paused.") % document
+            _("Tenant %(id)s is suspended: until it is resumed, its site is closed, and its runs wait.") % document
         )

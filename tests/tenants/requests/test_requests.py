@@ -200,7 +200,7 @@ def test_an_operation_waits_for_another_process_and_for_its_tenant(browser: Clie
 def test_an_operation_on_all_tenants_names_none() -> None:
     assert (
         OperationAlreadyRequested("", "migrate").message
-        == "The same operation (migrate) is already waiting or running."
+        == "An operation of the same kind (migrate) is already waiting or running."
     )
 
 

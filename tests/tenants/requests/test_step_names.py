@@ -6,7 +6,7 @@ import pytest
 from django.utils import translation
 
 from config.base.times import lasting
-from tenants.models import MigrationBatch, OperationRequest, RequestKind
+from tenants.models import BatchKind, MigrationBatch, OperationRequest, RequestKind
 from tenants.requests.kinds import KINDS
 from tenants.requests.step_names import step_name, step_title
 from tenants.types import PHASES
@@ -33,6 +33,26 @@ def test_a_step_that_is_over_is_not_said_to_run() -> None:
     with translation.override("ja"):
         assert MigrationBatchAdmin.phases(None, batch) == "リハーサル 1 分 1 秒, 確定 0.3 秒"  # type: ignore[arg-type]
         assert facts_of(drill) == [("データの読み込み", "1.5 秒")]
+
+
+def test_a_dry_run_is_not_said_to_have_migrated() -> None:
+    from tenants.admin.operations import facts_of
+
+    def facts(*, dry_run: bool) -> list[tuple[str, str]]:
+        given = {"dry_run": dry_run}
+        return facts_of(OperationRequest(kind=RequestKind.MIGRATE, arguments=given, reason="", result={"migrated": 3}))
+
+    assert facts(dry_run=True) == [("Tenants to migrate", "3")] and facts(dry_run=False) == [("Tenants migrated", "3")]
+
+
+def test_only_a_migration_is_said_to_be_for_all_tenants() -> None:
+    from tenants.admin.fleet import MigrationBatchAdmin
+
+    def scope(kind: BatchKind, tenant_id: str) -> str | None:
+        return MigrationBatchAdmin.scope(None, MigrationBatch(kind=kind, tenant_id=tenant_id))  # type: ignore[arg-type]
+
+    assert scope(BatchKind.MIGRATE, "") == "all" and scope(BatchKind.MIGRATE, "customer-a") == "customer-a"
+    assert scope(BatchKind.PROMPT_COPY, "") is None
 
 
 @pytest.mark.parametrize(

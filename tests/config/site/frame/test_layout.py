@@ -60,7 +60,7 @@ def test_texts_that_are_cut_and_numbers_that_are_ragged_are_found(
     [
         ("Retry", True),
         ("retry", True),
-        ("Tenant customer-a is closed to ann.", True),
+        ("The temporary access of ann to tenant customer-a has ended.", True),
         ("Nobody has translated this sentence", True),
         ("テナントを停止しました。", False),
         ("draft", False),
