@@ -570,7 +570,7 @@ def test_it_is_refused_while_something_else_is_unfinished_and_for_an_erased_tena
 ) -> None:
     file = back_up(tenant, tmp_path)
     operation = operation_begin(tenant_id=tenant.id, kind="restore")
-    with pytest.raises(TenantUnfinished, match="Run `seo-gen tenant recover` to finish or undo it"):
+    with pytest.raises(TenantUnfinished, match="run `seo-gen tenant recover` to finish or undo it"):
         tenant_restore(tenant_id=tenant.id, backup_file=file)
     operation.delete()
     Tenant.objects.filter(pk=tenant.pk).update(status=TenantStatus.DELETED)
