@@ -298,13 +298,13 @@ def has_manifest(request: pytest.FixtureRequest) -> bool:
         ("custom", "truncated", "truncated or replaced|pg_restore failed"),
         ("custom", "bit-flipped", "its sha256 differs from the manifest's|pg_restore failed"),
         ("custom", "empty", "is empty"),
-        ("custom", "wrong format", "truncated or replaced|neither in pg_dump's custom format nor in plain SQL"),
+        ("custom", "wrong format", "truncated or replaced|not a pg_dump in the custom or plain format"),
         (
             "plain",
             "truncated",
             "truncated or replaced|psql failed|in the middle|does not contain a tenant's|differs from what its",
         ),
-        ("plain", "text", "truncated or replaced|neither in pg_dump's custom format nor in plain SQL"),
+        ("plain", "text", "truncated or replaced|not a pg_dump in the custom or plain format"),
     ],
     ids=lambda damage: " ".join(damage[:2]),
 )
