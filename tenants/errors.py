@@ -36,9 +36,11 @@ class NoActiveTenant(TenantError):
 
     code = "tenant_context_missing"
 
-    def __init__(self, subject: str) -> None:
+    def __init__(self, subject: str = "") -> None:
         super().__init__(
-            _("%(subject)s belongs to a tenant's database, but no tenant is active.") % {"subject": subject},
+            _("%(subject)s belongs to a tenant's database, but no tenant is active.") % {"subject": subject}
+            if subject
+            else _("No tenant is active."),
             hint=_("Wrap the call in tenant_context(tenant)."),
         )
 
