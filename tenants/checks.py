@@ -62,7 +62,7 @@ def second_people_are_asked_for_what_exists(**kwargs: Any) -> list[checks.CheckM
         return []
     return [
         checks.Error(
-            _("TWO_PERSON_OPERATIONS contains unknown operations: %(unknown)s. Known operations: %(known)s.")
+            _("Unknown in TWO_PERSON_OPERATIONS: %(unknown)s. Known operations: %(known)s.")
             % {"unknown": ", ".join(unknown), "known": ", ".join(KINDS)},
             id="tenants.E005",
         )

@@ -59,7 +59,7 @@ def _keys() -> MultiFernet:
             if settings.ENCRYPTION_KEYS
             else _("SEO_GEN_ENCRYPTION_KEYS is empty."),
             hint=_(
-                "Set it to Fernet keys, separated by commas. To generate one, run: "
+                "Set it to Fernet keys, separated by commas. For a new installation, generate one: "
                 "python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'"
             ),
             code="encryption_keys_invalid",

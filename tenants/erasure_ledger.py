@@ -84,7 +84,9 @@ def ledger_problems() -> Iterator[str]:
                 "tenant": row.tenant_id
             }
         elif row.completed_at is not None and not _is_certified(row, ended[identity][1].get("certificate")):
-            yield _("The certificate of %(tenant)s is not the one that was issued.") % {"tenant": row.tenant_id}
+            yield _("The ledger's certificate of %(tenant)s, or its sha256, does not match the control log.") % {
+                "tenant": row.tenant_id
+            }
 
 
 def _is_certified(row: Erasure, digest: object) -> bool:

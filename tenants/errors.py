@@ -36,9 +36,11 @@ class NoActiveTenant(TenantError):
 
     code = "tenant_context_missing"
 
-    def __init__(self, subject: str) -> None:
+    def __init__(self, subject: str = "") -> None:
         super().__init__(
-            _("%(subject)s belongs to a tenant's database, but no tenant is active.") % {"subject": subject},
+            _("%(subject)s belongs to a tenant's database, but no tenant is active.") % {"subject": subject}
+            if subject
+            else _("No tenant is active."),
             hint=_("Wrap the call in tenant_context(tenant)."),
         )
 
@@ -122,9 +124,12 @@ class InvalidStepLimit(TenantError):
         super().__init__(
             _("Tenant %(id)s: the step limit must be between 1 and %(most)d, not %(steps)d.")
             % {"id": tenant_id, "most": most, "steps": steps},
+            # Only someone who asks for none means that.
             hint=_("To stop its runs altogether, suspend it: `seo-gen tenant suspend --tenant-id %(id)s`.")
-            % {"id": tenant_id},
-            page_hint=_("To stop its runs altogether, suspend it: “Suspend” on its page."),
+            % {"id": tenant_id}
+            if steps < 1
+            else "",
+            page_hint=_("To stop its runs altogether, suspend it: “Suspend” on its page.") if steps < 1 else "",
         )
 
 
@@ -151,8 +156,7 @@ class SettingsChanged(TenantError):
 
     def __init__(self, tenant_id: str) -> None:
         super().__init__(
-            _("Tenant %(id)s: someone else changed these settings in the meantime, so nothing was saved.")
-            % {"id": tenant_id},
+            _("Tenant %(id)s: these settings were changed in the meantime, so nothing was saved.") % {"id": tenant_id},
             hint=_("Check the current values, then save again."),
         )
 
@@ -201,7 +205,7 @@ class TenantUnfinished(TenantError):
         super().__init__(
             _("Tenant %(id)s: the operation “%(operation)s” has not finished.")
             % {"id": tenant_id, "operation": operation},
-            hint=_("Run `seo-gen tenant recover` to finish or undo it."),
+            hint=_("If its process is no longer running, run `seo-gen tenant recover` to finish or undo it."),
             page_hint=recover_on_page(),
         )
 
@@ -213,10 +217,7 @@ class FleetBusy(TenantError):
 
     def __init__(self) -> None:
         super().__init__(
-            _(
-                "Another process is migrating tenants or copying prompts, or is checking, creating, importing,"
-                " restoring or deleting a tenant."
-            ),
+            _("Another process is running a batch, or an operation that a batch would disturb."),
             hint=_("Wait for it to finish, then try again."),
         )
 
@@ -295,8 +296,7 @@ class RestoreUnfinished(TenantError):
     def __init__(self, tenant_id: str, reason: str) -> None:
         super().__init__(
             because(
-                _("Tenant %(id)s was restored and is online, but clean-up after the restore failed.")
-                % {"id": tenant_id},
+                _("Tenant %(id)s was restored, but clean-up after the restore failed.") % {"id": tenant_id},
                 reason,
             ),
             hint=_("Fix this, then run `seo-gen tenant recover`."),
@@ -311,7 +311,7 @@ class TenantUnreachable(TenantError):
 
     def __init__(self, tenant_id: str, reason: str) -> None:
         super().__init__(
-            _("Tenant %(id)s: its database cannot be reached: %(reason)s.") % {"id": tenant_id, "reason": reason},
+            _("Tenant %(id)s: its database cannot be used: %(reason)s.") % {"id": tenant_id, "reason": reason},
             hint=_("Check the server, then run `seo-gen tenant status --tenant-id %(id)s`.") % {"id": tenant_id},
         )
 
@@ -334,7 +334,10 @@ class TenantIdentityMismatch(TenantError):
         """`owner` is the tenant id in the database, None if it has none; without `is_tenants`, it cannot have one."""
         super().__init__(
             (
-                _("Tenant %(id)s: the database behind its URL is not a tenant's, so the connection was refused.")
+                _(
+                    "Tenant %(id)s: the identity of the database behind its URL cannot be read, so the connection was"
+                    " refused."
+                )
                 if not is_tenants
                 else _("Tenant %(id)s: the database behind its URL has no identity, so the connection was refused.")
                 if owner is None
@@ -349,7 +352,7 @@ class TenantIdentityMismatch(TenantError):
                 )
             )
             % {"id": tenant_id, "owner": owner},
-            hint=_("Correct the tenant's database URL in the control database."),
+            hint=_("Check the tenant's database URL in the control database."),
         )
 
 

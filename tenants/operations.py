@@ -102,7 +102,7 @@ def _held_by(name: str) -> str:
     with connections[CONTROL].cursor() as cursor:
         cursor.execute(HOLDERS, [name])
         holders = ", ".join(f"{application or '?'} ({pid})" for pid, application in cursor.fetchall())
-    return _("The lock is held by: %(holders)s.") % {"holders": holders} if holders else ""
+    return _("In PostgreSQL, the lock is held by: %(holders)s.") % {"holders": holders} if holders else ""
 
 
 def operation_begin(*, tenant_id: str, kind: str) -> TenantOperation:

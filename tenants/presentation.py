@@ -64,7 +64,7 @@ def aware_time(text: str) -> datetime:
     if moment.tzinfo is None:
         raise TenantError(
             _("The time %(text)s has no UTC offset.") % {"text": text},
-            hint=_("Write it as %(text)s+09:00, or with Z for UTC.") % {"text": text},
+            hint=_("Add the offset, as in %(text)s+09:00, or Z for UTC.") % {"text": text},
             code="time_invalid",
         )
     return moment
@@ -104,7 +104,7 @@ def batch_progress() -> Iterator[OnBatchProgress]:
             if progress.phase not in tasks:
                 tasks[progress.phase] = bars.add_task(names[progress.phase], total=progress.total, rate="")
             task = bars.tasks[tasks[progress.phase]]
-            rate = _("%(rate).0f/s") % {"rate": task.speed} if task.speed else ""
+            rate = _("%(rate).1f/s") % {"rate": task.speed} if task.speed else ""
             bars.update(task.id, completed=progress.done, rate=rate)
 
         yield show

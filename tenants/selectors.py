@@ -108,7 +108,10 @@ def server_get(name: str | None) -> DatabaseServer:
     if server is None:
         raise ServerError(
             _("No default database server is registered."),
-            hint=_("Set TENANT_SERVER_URL and run `seo-gen control setup`, or mark one as default in the admin."),
+            hint=_(
+                "Mark one as default in the admin; if there is none, set TENANT_SERVER_URL and run"
+                " `seo-gen control setup`."
+            ),
             code="server_default_missing",
         )
     return server
@@ -124,8 +127,8 @@ def server_for_new_tenant(name: str | None) -> DatabaseServer:
     if server.capacity is not None and tenants_existing().filter(server=server).count() >= server.capacity:
         raise ServerError(
             ngettext(
-                "Database server %(name)s is full (%(capacity)d tenant).",
-                "Database server %(name)s is full (%(capacity)d tenants).",
+                "Database server %(name)s is full: its capacity is %(capacity)d tenant.",
+                "Database server %(name)s is full: its capacity is %(capacity)d tenants.",
                 server.capacity,
             )
             % {"name": server.name, "capacity": server.capacity},

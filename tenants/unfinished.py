@@ -137,7 +137,7 @@ def backup_recover(backup: Backup) -> Recovery:
         return Recovery(backup.tenant_id, backup.kind, "busy")
     except SeoGenError as error:
         return Recovery(backup.tenant_id, backup.kind, "failed", str(error))
-    return Recovery(backup.tenant_id, backup.kind, "undone", _("Its partial files were removed."))
+    return Recovery(backup.tenant_id, backup.kind, "undone", _("Any partial files were removed."))
 
 
 def operation_recover(operation: TenantOperation, on_progress: OnProgress, age_identity_file: str | None) -> Recovery:

@@ -202,7 +202,9 @@ class RestoreAdmin(ReadOnlyAdmin):
         replaced_at = TIMESTAMP.search(row.source) if row.operation.kind == UNDO else None
         if replaced_at is None:
             return row.source
-        return _("the database replaced at %(time)s") % {"time": to_minute(datetime.fromisoformat(replaced_at[0]))}
+        return _("the database replaced by the operation of %(time)s") % {
+            "time": to_minute(datetime.fromisoformat(replaced_at[0]))
+        }
 
     @admin.display(description=gettext_lazy("error"))
     def error(self, row: Restore) -> str | None:

@@ -364,7 +364,7 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, OSError):
         return _("The disk or a file cannot be used: %(reason)s.") % {"reason": reason_of_disk(error)}
     if isinstance(error, DatabaseError):
-        return _("The tenant's database cannot be used: %(reason)s.") % {"reason": reason_of(error)}
+        return _("A database cannot be used: %(reason)s.") % {"reason": reason_of(error)}
     return type(error).__name__
 
 

@@ -79,9 +79,7 @@ def format_of(beginning: bytes) -> DumpFormat:
     text = beginning.lstrip()
     if text.startswith((b"--", b"SET ", b"\\restrict")) and b"\0" not in beginning:
         return DumpFormat.PLAIN
-    raise TenantError(
-        _("The file is neither in pg_dump's custom format nor in plain SQL."), code="backup_not_recognized"
-    )
+    raise TenantError(_("The file is not a pg_dump in the custom or plain format."), code="backup_not_recognized")
 
 
 def load(

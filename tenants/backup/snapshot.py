@@ -69,7 +69,7 @@ def account_of(taken: Snapshot, tenant: Tenant, code: Release, *, work: str) -> 
     if census is None or (census.tenant_id, census.identity) != (tenant.id, tenant.identity):
         raise BackupFailed(
             tenant.id,
-            _("The database %(name)s does not belong to this tenant.") % {"name": taken.database},
+            _("The database %(name)s does not have this tenant's identity.") % {"name": taken.database},
             code="tenant_identity_mismatch",
         )
     fingerprint = catalog_fingerprint(connection)

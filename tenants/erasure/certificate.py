@@ -43,15 +43,18 @@ WHY_UNTIL = gettext_noop(
     "Provided that the server's next base backup is a full one, made within that time, and that `seo-gen backup prune`"
     " runs."
 )
-WHY_BACKUPS = gettext_noop("Their locations could not be reached; the operator accepted that they may remain.")
+WHY_BACKUPS = gettext_noop("They could not be removed; the operator accepted that they may remain.")
 WHY_FILES = gettext_noop(
-    "This file was used as input for this tenant. Anyone who still has it, or a copy of it, must delete it."
+    "This file was read for this tenant. If it contains the tenant's data, anyone who still has it, or a copy of it,"
+    " must delete it."
 )
 WHY_STREAMED = gettext_noop(
     "The product wrote this tenant's data to standard output, on an operator's command. Anyone who keeps it must remove"
     " it."
 )
-WHY_COPIES = gettext_noop("Separate tenants that share its history: made from its data, or the source of its data.")
+WHY_COPIES = gettext_noop(
+    "Separate tenants that share this tenant's history, such as clones of it, or the tenant that it was cloned from."
+)
 WHY_SUPERSEDED = gettext_noop(
     "Files of the control database may contain old versions of its rows, with the tenant's name and error texts, until"
     " they are rewritten: right after the erasure if no one is reading them, else by `seo-gen backup prune`. Its"

@@ -165,7 +165,7 @@ def _require_possible(server_session: ServerSession, tenant: Tenant, accept_audi
         raise DeletionRefused(
             tenant.id,
             _("The files in its storage cannot be listed: %(reason)s.") % {"reason": refusal},
-            hint=_("Check the storage account's permissions; docs/configuration.md lists those that it needs."),
+            hint=_("Check the storage's settings and permissions; docs/configuration.md lists both."),
             code="storage_not_listable",
         )
 

@@ -52,7 +52,7 @@ def loss_lines(loss: Loss) -> list[str]:
     lines.append(
         _("Its last backup (%(time)s) will be deleted too.") % {"time": to_minute(loss.last_backup_at)}
         if loss.last_backup_at
-        else _("It has no backup.")
+        else _("It has no completed backup.")
     )
     entries = loss.rows.get("audit_logs", 0)
     kept = ngettext("Its audit log (%(count)d entry) is kept.", "Its audit log (%(count)d entries) is kept.", entries)

@@ -94,8 +94,8 @@ def _erasure(certificate: Certificate) -> Iterator[Fact]:
         _("%(time)s by %(by)s") % {"time": moment(certificate["requested_at"]), "by": certificate["requested_by"]},
     )
     accepted = {
-        AUDIT_LOSS: _("The operator accepted that the tenant's audit log is broken or missing."),
-        LOST_BACKUPS: _("The operator accepted that unreachable backups may remain."),
+        AUDIT_LOSS: _("The operator accepted that the tenant's audit log may be broken or missing."),
+        LOST_BACKUPS: _("The operator accepted that backups that cannot be removed may remain."),
     }
     yield Fact(
         _("Completed"),
@@ -151,7 +151,7 @@ def _remains(remains: Certificate) -> Iterator[Fact]:
         yield Fact(_("Standard output"), one["file"], (*_streamed_notes(one), _translated(streamed["why"])))
     copies = remains["copies"]
     if copies:
-        yield Fact(_("Clones"), ", ".join(copies["tenants"]), (_translated(copies["why"]),))
+        yield Fact(_("Related tenants"), ", ".join(copies["tenants"]), (_translated(copies["why"]),))
     tombstone = remains["tombstone"]
     yield Fact(_("ID"), tombstone["tenant_id"], (_translated(tombstone["why"]),))
     yield Fact(_("Control database"), _("old versions of rows"), (_translated(remains["superseded"]["why"]),))
@@ -159,7 +159,7 @@ def _remains(remains: Certificate) -> Iterator[Fact]:
 
 def _about_audit_log(audit: Certificate) -> Iterator[Fact]:
     if audit["entries"] is None:
-        yield Fact(_("Audit log"), _("none: it was missing or could not be read, which the operator accepted"))
+        yield Fact(_("Audit log"), _("none: it could not be archived, which the operator accepted"))
     else:
         broken = (
             [_("It was already broken at entry %(first_bad)d, which the operator accepted.") % audit]
@@ -197,9 +197,7 @@ def _held(remains: Certificate) -> Iterator[Fact]:
     for one in physical["base_backups"]:
         yield Fact(_("Base backup"), one["path"], (_made(one["finished_at"]),))
     if not physical["base_backups"]:
-        yield Fact(
-            _("Base backup"), _("no base backup of server %(server)s contains the tenant's databases") % physical
-        )
+        yield Fact(_("Base backup"), _("the product has none of server %(server)s") % physical)
     yield Fact(
         _("Write-ahead log"),
         _("of server %(server)s, up to segment %(wal_until_segment)s (%(wal_until_lsn)s)") % physical,
@@ -231,9 +229,9 @@ def _log_notes(physical: Certificate) -> Iterator[str]:
 def kind_of(kind: str) -> str:
     """Return what a tenant's database is or was used for; `tenants.erasure.inventory` defines the kinds."""
     return {
-        LIVE: _("in use"),
+        LIVE: _("the live database"),
         KEPT: _("kept after a restore replaced it"),
-        SCRATCH: _("being built by a restore"),
+        SCRATCH: _("left behind by a restore"),
     }[kind]
 
 
@@ -273,12 +271,12 @@ def rows_of(table: str) -> str:
 
 
 def _backup_notes(backup: Certificate) -> tuple[str, ...]:
-    """Return a backup's time, size and digest, and a note if its files no longer existed."""
-    facts = [_made(backup["made_at"])]
+    """Return a backup's time, size and digest, and a note if its files did not exist."""
+    facts = [_("begun at %(time)s") % {"time": moment(backup["made_at"])}]
     if backup["size_bytes"] is not None:
         facts.append(exactly(backup["size_bytes"]))
     if backup["is_there"] is False:
-        facts.append(_("its files no longer existed"))
+        facts.append(_("its files did not exist"))
     checksum = [_("sha256: %(sha256)s") % backup] if backup["sha256"] else []
     return (", ".join(facts), *checksum)
 
@@ -299,7 +297,7 @@ def _file_notes(file: Certificate) -> tuple[str, ...]:
         None: "",
         THERE: _("It still exists."),
         GONE: _("It no longer existed."),
-        OUT_OF_REACH: _("Its location could not be reached."),
+        OUT_OF_REACH: _("It could not be checked or could not be removed."),
         STREAM: _("It came through a pipe; its source is unknown."),
         CHANGED: _("Another file is in its place now and was left alone."),
     }[file["left"]]
@@ -321,7 +319,7 @@ def _streamed_notes(file: Certificate) -> tuple[str, ...]:
 
 
 def _made(text: str | None) -> str:
-    return _("made at %(time)s") % {"time": moment(text)} if text else _("unfinished")
+    return _("finished at %(time)s") % {"time": moment(text)} if text else _("unfinished")
 
 
 def exactly(size_bytes: int) -> str:

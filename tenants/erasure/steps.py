@@ -202,7 +202,7 @@ def _require_same_server(server_session: ServerSession, row: Erasure) -> None:
     if server_session.facts().system_identifier != begun:
         raise DeletionUnfinished(
             row.tenant_id,
-            _("The tenant now points to a different server than the one this deletion started on."),
+            _("The server that was reached is not the one on which this deletion started."),
             hint=_("Correct the server's address in the admin, then run the command again."),
             code="tenant_on_another_server",
         )
@@ -435,10 +435,13 @@ def _require_accepted(row: Erasure, what: str, reason: str) -> None:
 
 
 HINTS: dict[str, Callable[[], str]] = {
-    AUDIT_LOSS: lambda: _("Pass --accept-audit-loss to delete it anyway; the certificate will say so."),
+    AUDIT_LOSS: lambda: _(
+        "To delete the tenant anyway, run `seo-gen tenant delete` with --accept-audit-loss; the certificate will say"
+        " so."
+    ),
     LOST_BACKUPS: lambda: _(
-        "Fix this and run the command again, or pass --accept-lost-backups to leave these files; the certificate will"
-        " then list them."
+        "Fix this and run the command again, or leave these files: `seo-gen tenant delete` with --accept-lost-backups;"
+        " the certificate will then list them."
     ),
 }
 

@@ -99,7 +99,7 @@ def _certificate(row: Erasure, _check: ErasureCheck) -> Iterator[str]:
     if not entry:
         yield _("The control log has no entry about the completion of this erasure.")
     elif not (entry["certificate"] == row.digest == digest_of(row.certificate)):
-        yield _("The certificate is not the one that was issued: its sha256 differs from the one in the control log.")
+        yield _("The certificate, or its sha256 in the ledger, does not match the control log.")
 
 
 def _archived_log(row: Erasure, _check: ErasureCheck) -> Iterator[str]:
@@ -112,7 +112,7 @@ def _archived_log(row: Erasure, _check: ErasureCheck) -> Iterator[str]:
     if archive is None:
         yield _("The archived audit log is gone.")
     elif not entry or not (entry["digest"] == archive.digest == kept["digest"]):
-        yield _("The archived audit log does not match the certificate.")
+        yield _("The archived audit log does not match the certificate and the control log.")
     elif problem := archive_problem(archive):
         yield problem
 
@@ -120,9 +120,9 @@ def _archived_log(row: Erasure, _check: ErasureCheck) -> Iterator[str]:
 def _row(row: Erasure, _check: ErasureCheck) -> Iterator[str]:
     tenant = Tenant.objects.using(CONTROL).filter(pk=row.tenant_id).first()
     if tenant is None:
-        yield _("Its tombstone is gone, so its id could be reused.")
+        yield _("The tombstone is gone, so the id could be reused.")
     elif tenant.status != TenantStatus.DELETED or tenant.database_url:
-        yield _("Its tombstone was changed: it has a status other than “deleted”, or a database URL.")
+        yield _("The tombstone was changed: it has a status other than “deleted”, or a database URL.")
     returned = ControlAuditLog.objects.using(CONTROL).filter(
         action="tenant.erased.return", resource_type="tenant", resource_id=row.tenant_id
     )
@@ -152,10 +152,10 @@ def _backups(row: Erasure, check: ErasureCheck) -> Iterator[str]:
         found = is_there(backup)
         file = f"{backup.place}/{backup.name}"
         if found:
-            yield _("%(file)s exists.") % {"file": file}
+            yield _("Files of %(file)s, or older versions of them, exist.") % {"file": file}
         elif found is None and backup.status != BackupStatus.REMOVED:
             # Not a problem, since the certificate lists it.
-            check.remaining.append(_("%(file)s was not removed, and its location cannot be reached.") % {"file": file})
+            check.remaining.append(_("%(file)s was not removed, and cannot be checked.") % {"file": file})
     # Another tenant's id may start with this tenant's id.
     named = re.compile(rf"{re.escape(row.tenant_id)}-\d{{8}}T\d{{6}}Z-[0-9a-f]{{8}}\..*")
     catalogued = {(backup.place, name) for backup in known for name in names_of(backup)}
@@ -218,7 +218,7 @@ def _databases(row: Erasure, check: ErasureCheck) -> Iterator[str]:
                 found, unseen = databases_saying(server_session, row.identity, but=_known_databases(server))
                 if unseen:
                     check.unseen.append(
-                        _("These databases on server %(server)s belong to another role or cannot be read: %(names)s.")
+                        _("On server %(server)s, databases of other roles or unreadable ones: %(names)s.")
                         % {"server": server.name, "names": ", ".join(unseen)}
                     )
                 for name in found:
@@ -291,7 +291,7 @@ def _physical(row: Erasure, check: ErasureCheck) -> Iterator[str]:
 def _still_there(promised: dict[str, Any], server: DatabaseServer | None) -> Iterator[str]:
     ids = [one["id"] for one in promised["base_backups"]]
     for backup in BaseBackup.objects.using(CONTROL).filter(pk__in=ids).exclude(status=BackupStatus.REMOVED):
-        yield _("Base backup %(name)s still contains the tenant's databases.") % {"name": backup.name}
+        yield _("Base backup %(name)s may still contain the tenant's databases.") % {"name": backup.name}
     if server is not None:
         yield from _logs(server, promised["wal_until_segment"])
 
@@ -337,8 +337,8 @@ def _logs(server: DatabaseServer, last: str) -> Iterator[str]:
         count = sum(1 for segment in archive.segments if segment.number <= archive.number(last))
         if count:
             yield ngettext(
-                "%(count)d archived WAL segment of server %(name)s still contains the tenant's changes.",
-                "%(count)d archived WAL segments of server %(name)s still contain the tenant's changes.",
+                "%(count)d archived WAL segment of server %(name)s may still contain the tenant's changes.",
+                "%(count)d archived WAL segments of server %(name)s may still contain the tenant's changes.",
                 count,
             ) % {"count": count, "name": server.name}
     elif server.wal_restore_command:
@@ -349,7 +349,7 @@ def _logs(server: DatabaseServer, last: str) -> Iterator[str]:
         oldest = server_session.oldest_segment()
         if oldest is not None and oldest[8:] <= last[8:]:
             yield _(
-                "The live WAL of server %(name)s contains the tenant's changes until the"
+                "The live WAL of server %(name)s may contain the tenant's changes until the"
                 " server has completed its next checkpoints."
             ) % {"name": server.name}
 

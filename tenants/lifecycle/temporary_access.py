@@ -48,14 +48,15 @@ def access_open(*, user: User, tenant_id: str, role: str, reason: str) -> Tempor
     """
     if role not in roles_to_open_with(user):
         raise AccessNotOpened(
-            _("You cannot open other tenants with the role %(role)s.") % {"role": role},
+            _("You cannot open other tenants with the role %(role)s.")
+            % {"role": Role(role).label if role in Role.values else role},
             hint=_("An administrator of the tenant can give you a role for it."),
             code="access_not_allowed",
         )
     if sees_tenant(user, tenant_id):
         raise AccessNotOpened(
             _("You already have access to tenant %(id)s.") % {"id": tenant_id},
-            hint=_("“Tenants” has a link to its site."),
+            hint=_("“Tenants” lists it."),
             code="access_not_needed",
         )
     asked: dict[str, object] = {"role": role, "reason": reason}

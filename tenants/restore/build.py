@@ -60,8 +60,8 @@ def build(scratch: Scratch, source: Source, expected: Expected, code: Release, *
     if prepared:
         raise Unfit(
             ngettext(
-                "Loading the backup left %(count)d prepared transaction behind.",
-                "Loading the backup left %(count)d prepared transactions behind.",
+                "Loading the dump left %(count)d prepared transaction behind.",
+                "Loading the dump left %(count)d prepared transactions behind.",
                 prepared,
             )
             % {"count": prepared},
@@ -79,13 +79,11 @@ def build(scratch: Scratch, source: Source, expected: Expected, code: Release, *
         connection.set_autocommit(False)
         # Check again in this transaction, because here the search path includes "public".
         if catalog_fingerprint(connection) != fingerprint:
-            raise Unfit(
-                _("The restored database's schema changed while it was being built."), code="backup_schema_differs"
-            )
+            raise Unfit(_("The new database's schema changed while it was being built."), code="backup_schema_differs")
         script.run(connection)
         if not drift and catalog_fingerprint(connection) != script.fingerprint:
             raise Unfit(
-                _("After migration, the restored database's schema differs from the fleet's."),
+                _("After migration, the new database's schema differs from what its migrations create."),
                 code="backup_schema_differs",
             )
         connection.commit()
@@ -111,7 +109,7 @@ def _require_server(server_session: ServerSession, source: Source) -> None:
     """Refuse a dump from a newer PostgreSQL version, since it may use features that this server lacks."""
     if source.manifest and source.manifest.server_version > server_session.major_version:
         raise Unfit(
-            _("The backup was made on PostgreSQL %(newer)d, but server %(name)s runs PostgreSQL %(older)d.")
+            _("The dump was made on PostgreSQL %(newer)d, but server %(name)s runs PostgreSQL %(older)d.")
             % {
                 "newer": source.manifest.server_version,
                 "name": server_session.server.name,
@@ -142,7 +140,7 @@ def _pending(
         return None
     if expected.fleet_version not in ("", code.version):
         raise Unfit(
-            _("The backup's schema version differs from the fleet's (%(fleet)s), and the fleet is behind this code.")
+            _("The source's schema version differs from the fleet's (%(fleet)s), and the fleet is behind this code.")
             % {"fleet": short(expected.fleet_version)},
             hint=_("Run `seo-gen tenant migrate --all` first."),
             page_hint=_("Migrate all tenants first, under “Fleet”."),

@@ -113,7 +113,7 @@ def prove(scratch: Scratch, source: Source, expected: Expected, code: Release, w
             strangers = _strangers(connection)
             if strangers and not expected.admits_drift:
                 raise Unfit(
-                    _("The backup contains objects that no migration creates: %(objects)s.")
+                    _("The dump contains objects that no migration creates: %(objects)s.")
                     % {"objects": named(strangers)},
                     code="backup_holds_foreign_objects",
                 )
@@ -138,7 +138,7 @@ def require_drift_accepted(drift: list[str], source: Source, expected: Expected)
     """Raise `Unfit` if there is drift, unless the source is our own and its manifest, if any, records drift too."""
     if drift and not (expected.admits_drift and (source.manifest is None or source.manifest.drift)):
         raise Unfit(
-            _("The backup's schema differs from what its migrations create: %(differences)s.")
+            _("The dump's schema differs from what its migrations create: %(differences)s.")
             % {"differences": named(drift)},
             code="backup_schema_differs",
         )
@@ -164,15 +164,13 @@ def _strangers(connection: BaseDatabaseWrapper) -> list[str]:
 
 def _require_identity(owner: tuple[str, UUID] | None, expected: Expected) -> None:
     if owner is None:
-        raise Unfit(_("The backup does not contain a tenant's database."), code="backup_not_recognized")
+        raise Unfit(_("The dump does not contain a tenant's database."), code="backup_not_recognized")
     tenant_id, identity = owner
     if tenant_id != expected.tenant_id:
-        raise Unfit(
-            _("The backup belongs to tenant %(other)s.") % {"other": tenant_id}, code="backup_of_another_tenant"
-        )
+        raise Unfit(_("The dump belongs to tenant %(other)s.") % {"other": tenant_id}, code="backup_of_another_tenant")
     if identity != expected.identity:
         raise Unfit(
-            _("The backup belongs to another tenant with the same id (identity %(found)s, not %(wanted)s).")
+            _("The dump belongs to another tenant with the same id (identity %(found)s, not %(wanted)s).")
             % {"found": identity, "wanted": expected.identity},
             code="backup_of_another_tenant",
         )
@@ -190,14 +188,18 @@ def _require_counts(census: Census, source: Source) -> None:
         return
     wanted = source.manifest.rows
     for table in sorted(wanted.keys() | census.rows.keys()):
-        if wanted.get(table) != census.rows.get(table):
+        if table not in wanted:
+            raise Unfit(_("The manifest does not list table %(table)s.") % {"table": table})
+        if table not in census.rows:
+            raise Unfit(_("The manifest lists table %(table)s, which does not exist.") % {"table": table})
+        if wanted[table] != census.rows[table]:
             raise Unfit(
                 ngettext(
                     "Table %(table)s has %(found)d row, but the manifest says %(wanted)d.",
                     "Table %(table)s has %(found)d rows, but the manifest says %(wanted)d.",
-                    census.rows.get(table, 0),
+                    census.rows[table],
                 )
-                % {"table": table, "found": census.rows.get(table, 0), "wanted": wanted.get(table, 0)}
+                % {"table": table, "found": census.rows[table], "wanted": wanted[table]}
             )
 
 

@@ -130,7 +130,7 @@ def _settle(tenant: Tenant, server_session: ServerSession, row: Restore, built: 
     with owner_connection(server_session.server, row.scratch, work_of(tenant)) as connection:
         failed = contents().settle(
             connection.alias,
-            reason=_("The tenant was restored to a point in time at which this run had not finished."),
+            reason=_("The tenant was restored to a state in which this run had not finished."),
             number=number,
             replaced=workflow.statuses_of(tenant, server_session, contents().waiting(connection.alias)),
         )

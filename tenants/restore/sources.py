@@ -181,8 +181,8 @@ def backup_find(url: str, age_identity_file: str | None) -> BackupFile:
     if manifest is not None and manifest.file.size_bytes != size_bytes:
         raise Unfit(
             ngettext(
-                "%(path)s has %(found)d byte, but its manifest says %(wanted)d: it was truncated or replaced.",
-                "%(path)s has %(found)d bytes, but its manifest says %(wanted)d: it was truncated or replaced.",
+                "%(path)s has %(found)d byte, but its manifest says %(wanted)d.",
+                "%(path)s has %(found)d bytes, but its manifest says %(wanted)d.",
                 size_bytes,
             )
             % {"path": place.path(name), "found": size_bytes, "wanted": manifest.file.size_bytes}
@@ -227,9 +227,7 @@ def _require_digest(
     tally.drain()
     reading_end(place, name, sha256=tally.sha256, size_bytes=tally.size_bytes)
     if expected is not None and tally.sha256 != expected.sha256:
-        raise Unfit(
-            _("%(path)s was damaged or altered: its sha256 differs from the manifest's.") % {"path": place.path(name)}
-        ) from cause
+        raise Unfit(_("The sha256 of %(path)s differs from the manifest's.") % {"path": place.path(name)}) from cause
 
 
 def _manifest_beside(place: Place, name: str) -> bytes | None:

@@ -34,7 +34,9 @@ def tenant_restore_undo(
             server_session.require_needed()
             if not stop_runs:
                 workflow.require_idle(tenant, server_session)
-            source = _("the database replaced at %(time)s") % {"time": last.operation.started_at.isoformat()}
+            source = _("the database replaced by the operation of %(time)s") % {
+                "time": last.operation.started_at.isoformat()
+            }
             row = workflow.begin(tenant, UNDO, source, scratch=last.kept)
             begun = time.monotonic()
             with workflow.undone_on_failure(server_session, tenant, row):

@@ -70,7 +70,9 @@ def backup_verify(
     try:
         file = backup_find(url, age_identity_file)
         if file.manifest is None:
-            raise Unfit(_("%(path)s has no manifest to compare it with.") % {"path": url}, code="manifest_missing")
+            raise Unfit(
+                _("%(path)s has no manifest to compare it with.") % {"path": file.description}, code="manifest_missing"
+            )
         tenant_id = file.manifest.tenant_id
         require_not_erased(file.manifest.identity)
         _record(file, file.manifest)
@@ -151,21 +153,24 @@ def _require_files(file: BackupFile, manifest: Manifest, age_identity_file: str 
     if manifest.storage is None:
         refs = [FileRef(artifact.path, artifact.digest, artifact.size_bytes) for artifact in manifest.artifacts]
         missing = {one.path for one in broken(manifest.tenant_id, refs)}
-        where = _("the storage")
+        sentence = _(
+            "Files that rows refer to are missing or changed in the tenant's storage: %(count)d of %(total)d"
+            " (%(paths)s)."
+        )
     else:
         with opened(file.place, manifest.storage.name, manifest.storage, age_identity_file) as stream:
             prefix = prefix_of(manifest.tenant_id)
             found = {prefix + name: digest for name, digest in digests_of(tar_read(stream))}
         missing = {path for path, digest in wanted.items() if found.get(path) != digest}
-        where = manifest.storage.name
+        sentence = _("Files that rows refer to are missing or changed in %(file)s: %(count)d of %(total)d (%(paths)s).")
     if missing:
         raise Unfit(
-            _("Files that rows refer to are missing or changed in %(where)s: %(count)d of %(total)d (%(paths)s).")
+            sentence
             % {
                 "count": len(missing),
                 "total": len(wanted),
-                "where": where,
-                "paths": ", ".join(sorted(missing)[:NAMED]),
+                "file": manifest.storage.name if manifest.storage else "",
+                "paths": ", ".join(sorted(missing)[:NAMED]) + ", …" * (len(missing) > NAMED),
             },
             code="backup_files_missing",
         )

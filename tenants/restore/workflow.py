@@ -98,7 +98,7 @@ def require_idle(tenant: Tenant, server_session: ServerSession) -> None:
     if runs:
         raise RestoreRefused(
             tenant.id,
-            _("Runs are still in progress: %(runs)s.") % {"runs": ", ".join(runs[:5])},
+            _("Runs are still in progress: %(runs)s.") % {"runs": ", ".join(runs[:5]) + ", …" * (len(runs) > 5)},
             hint=_("Wait for them, or pass --stop-runs. The tenant's database is unchanged."),
             code="runs_at_work",
         )

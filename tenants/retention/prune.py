@@ -100,8 +100,8 @@ def _prune_superseded() -> list[PrunedItem]:
             "superseded rows",
             "",
             _(
-                "The control database's tables could not be rewritten: they were in use, or the database role lacks the"
-                " privilege. The next prune will try again."
+                "Old rows remain in the control database's tables: they were in use, or the database role lacks the"
+                " privilege to rewrite the tables. The next prune will try again."
             ),
         )
     ]

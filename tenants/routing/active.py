@@ -54,8 +54,8 @@ def current_tenant_or_none() -> ActiveTenant | None:
     return frame.tenant if frame else None
 
 
-def current_tenant(subject: str = "This") -> ActiveTenant:
-    """Return the active tenant; raise `NoActiveTenant` naming `subject` if there is none."""
+def current_tenant(subject: str = "") -> ActiveTenant:
+    """Return the active tenant; raise `NoActiveTenant`, naming `subject` if it is given, if there is none."""
     frame = _frame.get()
     if frame is None:
         raise NoActiveTenant(subject)

@@ -138,7 +138,7 @@ class Bundle:
             tally.drain()
         expected = self._expected.get(name)
         if expected is None or expected.sha256 != tally.sha256:
-            raise Unfit(_("%(part)s was damaged or altered: its sha256 differs from the manifest's.") % {"part": name})
+            raise Unfit(_("The sha256 of %(part)s differs from the manifest's.") % {"part": name})
 
     def files(self, stream: IO[bytes]) -> Iterator[File]:
         """Yield the files in `stream`, the part STORAGE. Raises `BadArchive` for far more files than rows refer to."""
@@ -149,13 +149,15 @@ class Bundle:
         with _damage_as_unfit():
             more = self._archive.next()
         if more is not None:
-            raise Unfit(_("The file contains %(part)r, which is not part of a bundle.") % {"part": more.name})
+            raise Unfit(_("The file contains %(part)r after the last part of a bundle.") % {"part": more.name})
 
     def _next(self, name: str) -> IO[bytes]:
         """Return the next part's content. Raises `Unfit` for an unexpected part, without reading it."""
         member = self._archive.next()
         if member is None or member.name != name:
-            raise Unfit(_("The file is not a seo-gen bundle, or is incomplete: %(part)s is missing.") % {"part": name})
+            raise Unfit(
+                _("The file is not a seo-gen bundle, or is incomplete: %(part)s should come next.") % {"part": name}
+            )
         content = content_of(self._archive, member)
         if name in IN_MEMORY and member.size > MAX_DOCUMENT_BYTES:
             raise Unfit(
@@ -197,6 +199,4 @@ def _damage_as_unfit() -> Iterator[None]:
     try:
         yield
     except (tarfile.TarError, EOFError, ValueError, UnicodeDecodeError) as error:
-        raise Unfit(
-            _("The file is not a seo-gen bundle, or is damaged: %(reason)s.") % {"reason": type(error).__name__}
-        ) from error
+        raise Unfit(_("The file is not a seo-gen bundle, or is damaged.")) from error

@@ -62,8 +62,14 @@ def tenant_clone(
     erasure = require_not_erased(origin.identity, reason=from_erased)
     if origin.status == TenantStatus.DELETING:
         raise TenantNotActive(origin.id, origin.status)
-    if Tenant.objects.using(CONTROL).filter(pk=new_id).exists():
-        raise TenantExists(_("Tenant %(id)s already exists.") % {"id": new_id}, hint=_("Choose another id."))
+    taken = Tenant.objects.using(CONTROL).filter(pk=new_id).first()
+    if taken is not None:
+        sentence = (
+            _("The id %(id)s belonged to an erased tenant and cannot be reused.")
+            if taken.status == TenantStatus.DELETED
+            else _("Tenant %(id)s already exists.")
+        )
+        raise TenantExists(sentence % {"id": new_id}, hint=_("Choose another id."))
     with (
         _refusing(new_id),
         fleet_shared(wait_s=settings.OPERATION_WAIT_S),

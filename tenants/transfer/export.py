@@ -97,7 +97,7 @@ def _require_new(place: Place, name: str) -> None:
     gone = Backup.objects.using(CONTROL).filter(place=place.url, name=name)
     if gone.filter(status=BackupStatus.RUNNING).exists():
         raise PlaceError(
-            _("%(path)s is being written.") % {"path": place.path(name)},
+            _("An export to %(path)s has not finished.") % {"path": place.path(name)},
             hint=_("If its process is no longer running, run `seo-gen tenant recover`."),
             code="file_busy",
         )

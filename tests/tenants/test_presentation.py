@@ -26,7 +26,7 @@ def test_a_time_with_an_offset(text: str, moment: datetime) -> None:
 @pytest.mark.parametrize(
     ("text", "hint"),
     [
-        ("2026-01-31T12:00", "Write it as 2026-01-31T12:00+09:00, or with Z for UTC."),
+        ("2026-01-31T12:00", "Add the offset, as in 2026-01-31T12:00+09:00, or Z for UTC."),
         ("2026-01-31", "Use the form 2026-01-31T12:00:00+09:00."),
         # For Python, midnight of no zone, and nine o'clock in Tokyo.
         ("2026-01-31+09:00", "Use the form 2026-01-31T12:00:00+09:00."),

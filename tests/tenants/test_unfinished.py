@@ -91,7 +91,7 @@ def test_a_creation_killed_in_the_middle_of_a_statement_is_finished(delay_s: flo
 
 def test_other_operations_refuse_with_a_hint() -> None:
     tenant_id = killed_at("access")
-    with pytest.raises(TenantUnfinished, match="Run `seo-gen tenant recover` to finish or undo it"):
+    with pytest.raises(TenantUnfinished, match="run `seo-gen tenant recover` to finish or undo it"):
         tenant_suspend(tenant_id=tenant_id)
     with pytest.raises(TenantNotActive), tenant_context(tenant_id):
         pass

@@ -145,7 +145,7 @@ def test_a_database_that_went_away_is_one_sentence(browser: Client, tenant: Tena
     Tenant.objects.filter(pk=tenant.pk).update(database_url=url)
     assert response.status_code == 503
     html = response.content.decode()
-    assert f"Tenant {tenant.id}: its database cannot be reached" in html
+    assert f"Tenant {tenant.id}: its database cannot be used" in html
     assert secret not in html
 
 

@@ -143,7 +143,7 @@ def test_an_export_that_is_being_written_is_left_alone(tenant: Tenant, tmp_path:
     Backup.objects.create(
         tenant_id=tenant.id, identity=tenant.identity, kind="export", place=str(tmp_path), name="x", format="bundle"
     )
-    with pytest.raises(PlaceError, match=f"{tmp_path}/x is being written"):
+    with pytest.raises(PlaceError, match=f"An export to {tmp_path}/x has not finished"):
         tenant_export(tenant_id=tenant.id, output=str(tmp_path / "x"))
     Backup.objects.filter(place=str(tmp_path)).delete()
 
@@ -319,7 +319,7 @@ def test_verification_finds_damage_and_missing_files(tenant: Tenant, tmp_path: P
     content = tenant_storage.read(output)
     tenant_storage.remove([output])
     found = backup_verify(file, age_identity_file=None)
-    told = "Files that rows refer to are missing or changed in the storage: 1 of 2 ("
+    told = "Files that rows refer to are missing or changed in the tenant's storage: 1 of 2 ("
     assert found.problem == f"{told}{output})."
     assert content is not None
     tenant_storage.write_all({output: content})
@@ -327,9 +327,9 @@ def test_verification_finds_damage_and_missing_files(tenant: Tenant, tmp_path: P
         damaged.seek(-200, os.SEEK_END)
         damaged.write(b"x")
     result = seo_gen("backup", "verify", "--file", file)
-    assert result.returncode == 1 and "its sha256 differs from the manifest's" in result.stdout
+    assert result.returncode == 1 and "differs from the manifest's." in result.stdout
     backup.refresh_from_db()
-    assert "its sha256 differs from the manifest's" in backup.verify_error
+    assert "differs from the manifest's." in backup.verify_error
 
 
 def test_prune_removes_what_is_old_but_never_the_newest(tenant: Tenant, tmp_path: Path) -> None:

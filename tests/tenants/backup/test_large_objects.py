@@ -58,7 +58,7 @@ def test_the_command_names_the_tenant(littered: Tenant, tmp_path: Path) -> None:
 def test_status_names_them_until_they_are_gone(littered: Tenant) -> None:
     [health] = tenant_statuses(tenant_id=littered.id, check=True)
     assert health.large_objects == 2 and health.drift == []
-    assert health.problem == "It contains large objects (2), which backups leave out."
+    assert health.problem == "Its database contains large objects (2), which backups leave out."
     with pytest.raises(CommandError, match=f"Unhealthy: {littered.id}"):
         call_command("tenant_status", tenant_id=littered.id, stdout=StringIO())
     with psycopg.connect(littered.database_url, autocommit=True) as connection:

@@ -298,10 +298,10 @@ def test_a_backup_out_of_reach_can_be_accepted_and_is_named(tenant: Tenant, s3_p
     assert certificate_of(row)["accepted"] == ["lost backups"]
     [check] = erasures_verify(tenant_id=tenant.id)
     assert check.problems == []
-    assert f"{file} was not removed, and its location cannot be reached." in check.remaining
+    assert f"{file} was not removed, and cannot be checked." in check.remaining
     assert any(one.startswith(s3_place) for one in check.unseen)
     settings.AWS_S3_ENDPOINT_URL = endpoint
-    assert problems(tenant) == [f"{file} exists."]
+    assert problems(tenant) == [f"Files of {file}, or older versions of them, exist."]
 
 
 def test_a_pruned_backup_is_erased_where_the_bucket_keeps_versions(tenant: Tenant, s3_place: str) -> None:
@@ -526,7 +526,10 @@ def test_verify_finds_data_that_came_back(tenant: Tenant, tmp_path: Path) -> Non
     file.write_bytes(dump)
     copy = file.with_name(f"{tenant.id}-20260101T000000Z-00000000.dump")
     copy.write_bytes(dump)
-    assert problems(tenant) == [f"{file} exists.", f"{copy} exists, but is not in the catalogue."]
+    assert problems(tenant) == [
+        f"Files of {file}, or older versions of them, exist.",
+        f"{copy} exists, but is not in the catalogue.",
+    ]
     file.unlink()
     copy.unlink()
     tenant_storage.write_all({f"{tenant_storage.prefix_of(tenant.id)}x": b"x"})
@@ -536,16 +539,16 @@ def test_verify_finds_data_that_came_back(tenant: Tenant, tmp_path: Path) -> Non
     cache.set(cache_key(tenant.id, "x"), 1)
     assert [one[:28] for one in problems(tenant)] == ["The broker still has 2 messa", "The cache still has 1 of the"]
     forge(row, "certificate = %s", Jsonb({**certificate_of(row), "tenant_id": "another"}))
-    assert any("The certificate is not the one that was issued" in one for one in problems(tenant))
+    assert any("The certificate, or its sha256 in the ledger," in one for one in problems(tenant))
     forge(row, "certificate = %s", Jsonb(certificate_of(row)))
     Tenant.objects.filter(pk=tenant.pk).delete()
-    assert any("Its tombstone is gone" in one for one in problems(tenant))
+    assert any("The tombstone is gone" in one for one in problems(tenant))
 
 
 def test_backups_past_their_retention_are_a_problem(tenant: Tenant, settings: Settings) -> None:
     settings.CLUSTER_BACKUP_RETENTION_DAYS = -1
     tenant_delete(tenant_id=tenant.id)
-    assert any("contains the tenant's changes" in one for one in problems(tenant))
+    assert any("contain the tenant's changes" in one for one in problems(tenant))
 
 
 def test_a_wal_archive_out_of_reach_does_not_end_the_verification(tenant: Tenant) -> None:
@@ -575,7 +578,7 @@ def test_a_database_of_ours_that_cannot_be_read_was_not_checked(tenant: Tenant) 
     [check] = erasures_verify(tenant_id=tenant.id)
     with ServerSession(server, database_prefix()) as server_session:
         server_session.drop_database("closed_by_hand")
-    beginning = f"These databases on server {server.name} belong to another role or cannot be read: "
+    beginning = f"On server {server.name}, databases of other roles or unreadable ones: "
     [unseen] = [one for one in check.unseen if one.startswith(beginning)]
     assert "closed_by_hand" in unseen.removeprefix(beginning).removesuffix(".").split(", ")
 
@@ -592,7 +595,7 @@ def test_unconfirmed_deletion_does_nothing(tenant: Tenant) -> None:
     before = everything_of(tenant)
     result = seo_gen("tenant", "delete", "--tenant-id", tenant.id)
     assert result.returncode == 1
-    assert "Pass --confirm" in result.stderr and "It has no backup." in result.stderr
+    assert "Pass --confirm" in result.stderr and "It has no completed backup." in result.stderr
     assert everything_of(tenant) == before
 
 

@@ -251,7 +251,7 @@ def test_a_lock_that_is_not_waited_for_is_refused_at_once(make_tenant: MakeTenan
         finally:
             connections["default"].close()
 
-    with tenant_lock(tenant.id), ThreadPoolExecutor(1) as other, pytest.raises(TenantBusy, match="The lock is held by"):
+    with tenant_lock(tenant.id), ThreadPoolExecutor(1) as other, pytest.raises(TenantBusy, match="the lock is held by"):
         other.submit(suspend).result(timeout=60)
 
 

@@ -60,5 +60,6 @@ def test_unusable_encryption_keys_are_refused_before_anything_is_changed(setting
 def test_a_malformed_encryption_key_is_one_sentence_with_the_next_step() -> None:
     refused = seo_gen("control", "setup", SEO_GEN_ENCRYPTION_KEYS="hunter2")
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert refused.stderr.startswith(f"{NO_KEY} Set it to Fernet keys, separated by commas. To generate one, run: ")
+    hint = "Set it to Fernet keys, separated by commas. For a new installation, generate one: "
+    assert refused.stderr.startswith(f"{NO_KEY} {hint}")
     assert "hunter2" not in refused.stderr and len(refused.stderr.strip().splitlines()) == 1

@@ -107,7 +107,7 @@ def test_restore_undo_copy_drill_and_export(browser: Client, tenant: Tenant, set
     [undos] = set(re.findall(r'href="([^"]*operation__kind=[^"]*undo[^"]*)"', restores))
     listed = browser.get(f"/admin/tenants/restore/{unescape(undos)}").context["cl"].result_list
     assert {row.operation.kind for row in listed} == {"restore undo"}
-    assert "the database replaced at" not in restores and "に置き換えられたデータベース" in restores
+    assert "the database replaced by the operation of" not in restores and "で置き換えられたデータベース" in restores
 
     drilled = work(ask(browser, tenant, "drill"))
     assert drilled.status == RequestStatus.DONE and drilled.result is not None and drilled.result["timing_s"]

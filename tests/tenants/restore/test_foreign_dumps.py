@@ -97,9 +97,9 @@ def assert_guests_alone(canary: Canary) -> None:
 @pytest.mark.parametrize(
     ("case", "reason"),
     [
-        ("operator", r"The backup contains objects that no migration creates: operator \(1\)"),
-        ("function", r"The backup's schema differs from what its migrations create: function quote_ident\(name\)"),
-        ("prepared", "Loading the backup left 1 prepared transaction behind"),
+        ("operator", r"The dump contains objects that no migration creates: operator \(1\)"),
+        ("function", r"The dump's schema differs from what its migrations create: function quote_ident\(name\)"),
+        ("prepared", "Loading the dump left 1 prepared transaction behind"),
         (
             "path",
             r"Row 1 of table artifacts refers to '../../../../../etc/passwd', which does not belong to the tenant",
@@ -122,7 +122,7 @@ def test_no_better_fitting_function_or_operator_is_called(
     tenant: Tenant, tmp_path: Path, canary: Canary, way: str
 ) -> None:
     said = told(way, tenant, tmp_path, planted(canary))
-    assert "The backup contains objects that no migration creates: operator (" in said
+    assert "The dump contains objects that no migration creates: operator (" in said
     assert canary.calls() == [] and not canary.file.exists()
 
 
@@ -133,7 +133,7 @@ def test_no_better_fitting_function_is_called_where_there_is_no_operator(
     """Without an operator, the dump is refused later, and so goes through more checks."""
     without = planted(canary, operators=False)
     said = told(way, tenant, tmp_path, without)
-    assert "The backup's schema differs from what its migrations create: function" in said
+    assert "The dump's schema differs from what its migrations create: function" in said
     assert canary.calls() == [] and not canary.file.exists()
 
 
@@ -197,17 +197,17 @@ INSTEAD = "DROP TABLE public.{table} CASCADE; CREATE VIEW public.{table} AS SELE
         pytest.param(
             CALL.format(type="uuid", options="")
             + INSTEAD.format(table="tenant_identity", columns="'x'::text AS tenant_id, public.called() AS identity"),
-            "The backup does not contain a tenant's database",
+            "The dump does not contain a tenant's database",
             id="view tenant_identity",
         ),
         pytest.param(
             VALUE + INSTEAD.format(table="audit_logs", columns="1 AS sequence, public.called() AS entry_hash"),
-            "The backup does not contain a tenant's database",
+            "The dump does not contain a tenant's database",
             id="view audit_logs",
         ),
         pytest.param(
             VALUE + INSTEAD.format(table="django_migrations", columns="public.called() AS app, 'x'::text AS name"),
-            "The backup does not contain a tenant's database",
+            "The dump does not contain a tenant's database",
             id="view django_migrations",
         ),
         pytest.param(
@@ -230,7 +230,7 @@ INSTEAD = "DROP TABLE public.{table} CASCADE; CREATE VIEW public.{table} AS SELE
         pytest.param(
             VALUE + "ALTER TABLE public.tenant_identity ADD COLUMN g text GENERATED ALWAYS AS (public.called())"
             " STORED;\n",
-            "The backup does not contain a tenant's database",
+            "The dump does not contain a tenant's database",
             id="generated column of tenant_identity",
         ),
         pytest.param(

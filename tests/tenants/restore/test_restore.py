@@ -176,7 +176,7 @@ def test_running_runs_block_a_restore_unless_stopped(tenant: Tenant, tmp_path: P
     with tenant_context(tenant) as alias:
         step = Step.objects.using(alias).get(run_id=run)
         assert Run.objects.using(alias).get(pk=run).status == RunStatus.FAILED
-        assert step.error_message == "The tenant was restored to a point in time at which this run had not finished."
+        assert step.error_message == "The tenant was restored to a state in which this run had not finished."
         # A claim in the replaced database is not valid here.
         assert step.lease_token > 1_000_000
 
@@ -295,16 +295,16 @@ def has_manifest(request: pytest.FixtureRequest) -> bool:
 @pytest.mark.parametrize(
     "damage",
     [
-        ("custom", "truncated", "truncated or replaced|pg_restore failed"),
-        ("custom", "bit-flipped", "its sha256 differs from the manifest's|pg_restore failed"),
+        ("custom", "truncated", "but its manifest says|pg_restore failed"),
+        ("custom", "bit-flipped", "differs from the manifest's|pg_restore failed"),
         ("custom", "empty", "is empty"),
-        ("custom", "wrong format", "truncated or replaced|neither in pg_dump's custom format nor in plain SQL"),
+        ("custom", "wrong format", "but its manifest says|not a pg_dump in the custom or plain format"),
         (
             "plain",
             "truncated",
-            "truncated or replaced|psql failed|in the middle|does not contain a tenant's|differs from what its",
+            "but its manifest says|psql failed|in the middle|does not contain a tenant's|differs from what its",
         ),
-        ("plain", "text", "truncated or replaced|neither in pg_dump's custom format nor in plain SQL"),
+        ("plain", "text", "but its manifest says|not a pg_dump in the custom or plain format"),
     ],
     ids=lambda damage: " ".join(damage[:2]),
 )
@@ -332,17 +332,17 @@ def test_a_backup_of_another_tenant_is_refused(tenant_pair: tuple[Tenant, Tenant
         tenant_restore(tenant_id=one.id, backup_file=file)
     # Even if only the rows say so.
     renamed = Path(file).rename(tmp_path / "renamed.dump")
-    with pytest.raises(RestoreRefused, match=f"The backup belongs to tenant {other.id}"):
+    with pytest.raises(RestoreRefused, match=f"The dump belongs to tenant {other.id}"):
         tenant_restore(tenant_id=one.id, backup_file=str(renamed))
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"rows": {"runs": 7}}, "Table artifacts has 1 row, but the manifest says 0"),
+        ({"rows": {"runs": 7}}, "The manifest does not list table artifacts"),
         ({"audit": {"sequence": 9, "hash": "0" * 64}}, "The restored audit log does not end where the manifest says"),
         ({"format_version": 2}, "is not valid: format_version"),
-        ({"server_version": 99}, "The backup was made on PostgreSQL 99"),
+        ({"server_version": 99}, "The dump was made on PostgreSQL 99"),
         ({"file": {"name": "x", "sha256": "0" * 64, "size_bytes": -1}}, "is not valid: file.size_bytes"),
     ],
 )
@@ -410,11 +410,11 @@ SELECT public.harm();
             "CREATE FUNCTION public.later() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER"
             " AS 'BEGIN RETURN NEW; END';\n"
             "CREATE TRIGGER later AFTER INSERT ON public.runs FOR EACH ROW EXECUTE FUNCTION public.later();\n",
-            "The backup's schema differs from what its migrations create: function later",
+            "The dump's schema differs from what its migrations create: function later",
         ),
         (
             "CREATE OPERATOR public.= (LEFTARG = text, RIGHTARG = text, FUNCTION = texteq);\n",
-            r"The backup contains objects that no migration creates: operator \(1\)",
+            r"The dump contains objects that no migration creates: operator \(1\)",
         ),
         ("SELECT lo_create(0);\n", "psql failed: .*permission denied for function lo_create"),
     ],
@@ -493,7 +493,7 @@ def test_drift_recorded_in_our_own_manifest_is_restored_and_reported(tenant: Ten
     shutil.copy(file, copied)
     shutil.copy(f"{file}.json", copied)
     with pytest.raises(
-        RestoreRefused, match="The backup's schema differs from what its migrations create: index by_hand"
+        RestoreRefused, match="The dump's schema differs from what its migrations create: index by_hand"
     ):
         tenant_restore(tenant_id=tenant.id, backup_file=str(copied / Path(file).name))
 
@@ -570,7 +570,7 @@ def test_it_is_refused_while_something_else_is_unfinished_and_for_an_erased_tena
 ) -> None:
     file = back_up(tenant, tmp_path)
     operation = operation_begin(tenant_id=tenant.id, kind="restore")
-    with pytest.raises(TenantUnfinished, match="Run `seo-gen tenant recover` to finish or undo it"):
+    with pytest.raises(TenantUnfinished, match="run `seo-gen tenant recover` to finish or undo it"):
         tenant_restore(tenant_id=tenant.id, backup_file=file)
     operation.delete()
     Tenant.objects.filter(pk=tenant.pk).update(status=TenantStatus.DELETED)

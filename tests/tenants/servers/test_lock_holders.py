@@ -239,15 +239,15 @@ class TestAdvisoryLocks:
         with fleet_lock():
             refused = seo_gen("tenant", "migrate", "--all")
         assert refused.returncode == 1
-        said = "or is checking, creating, importing, restoring or deleting a tenant."
-        assert f"{said} The lock is held by: " in refused.stderr
+        said = "or an operation that a batch would disturb."
+        assert f"{said} In PostgreSQL, the lock is held by: " in refused.stderr
         assert refused.stderr.rstrip().endswith("Wait for it to finish, then try again.")
 
     def test_a_job_for_all_tenants_names_itself_instead_of_a_tenant(self, tenant: Tenant) -> None:
         with advisory_lock(anchor.LOCK, busy=FleetBusy):
             refused = seo_gen("audit", "anchor")
         assert refused.returncode == 1
-        assert "Another process is anchoring the audit logs. The lock is held by: " in refused.stderr
+        assert "Another process is anchoring the audit logs. In PostgreSQL, the lock is held by: " in refused.stderr
         assert "Wait for it to finish, then try again." in refused.stderr
 
     def test_the_name_is_that_of_the_command(self, tenant: Tenant) -> None:
@@ -266,7 +266,7 @@ class TestAdvisoryLocks:
             assert holder.stdin is not None and holder.stdout is not None
             assert holder.stdout.readline() == b"held\n"
             with (
-                pytest.raises(FleetBusy, match=r"The lock is held by: seo-gen tenant migrate on \S+ \(\d+\)\."),
+                pytest.raises(FleetBusy, match=r"the lock is held by: seo-gen tenant migrate on \S+ \(\d+\)\."),
                 advisory_lock(name, wait_s=0.05, busy=FleetBusy, shared=True),
             ):
                 pass

@@ -196,8 +196,8 @@ def test_a_sparse_part_is_refused_unread(parts: dict[str, bytes], tmp_path: Path
 def test_duplicate_and_extra_parts_are_refused(parts: dict[str, bytes], tmp_path: Path) -> None:
     whole = members(parts, tmp_path / "whole")
     for more, reason in (
-        ("dump", "storage.tar is missing"),
-        ("storage.tar", "The file contains 'storage.tar', which is not part"),
+        ("dump", "storage.tar should come next"),
+        ("storage.tar", "The file contains 'storage.tar' after the last part of a bundle"),
     ):
         file = tmp_path / f"{more} twice"
         with tarfile.open(file, "w") as made:
@@ -211,7 +211,7 @@ def test_duplicate_and_extra_parts_are_refused(parts: dict[str, bytes], tmp_path
 def test_many_parts_are_refused_at_the_first_unknown_one(parts: dict[str, bytes], tmp_path: Path) -> None:
     file = tmp_path / "forged"
     file.write_bytes(many())
-    assert "manifest.json is missing" in refusal_of(file, "never")
+    assert "manifest.json should come next" in refusal_of(file, "never")
 
 
 def test_a_part_of_another_size_is_not_read(parts: dict[str, bytes], tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_an_unreachable_database_leaves_it_closed(desk: Desk) -> None:
     Tenant.objects.filter(pk=desk.theirs.tenant.pk).update(database_url=url.rsplit("/", 1)[0] + "/no_such_database")
     html = unescape(desk.ask(desk.theirs.tenant.id).content.decode())
     Tenant.objects.filter(pk=desk.theirs.tenant.pk).update(database_url=url)
-    assert "its database cannot be reached" in html
+    assert "its database cannot be used" in html
     assert desk.client.get(desk.theirs.site).status_code == 404
 
 
