@@ -40,13 +40,13 @@ def given_up(alias: str, claim: Claim, error: Exception) -> str | None:
                 "%(reason)s (given up after %(n)d unusable replies)",
                 answered,
             ) % {"reason": reason, "n": answered}
-    budget_s = retry_budget_s(claim)
-    if claim.failing_since is not None and (timezone.now() - claim.failing_since).total_seconds() >= budget_s:
+    failing_s = (timezone.now() - claim.failing_since).total_seconds() if claim.failing_since else 0.0
+    if claim.failing_since is not None and failing_s >= retry_budget_s(claim):
         return ngettext(
-            "%(reason)s (given up after %(seconds)d s and %(n)d attempt)",
-            "%(reason)s (given up after %(seconds)d s and %(n)d attempts)",
+            "%(reason)s (given up after %(seconds)d s and %(n)d failed attempt)",
+            "%(reason)s (given up after %(seconds)d s and %(n)d failed attempts)",
             claim.failures + 1,
-        ) % {"reason": reason, "seconds": budget_s, "n": claim.failures + 1}
+        ) % {"reason": reason, "seconds": failing_s, "n": claim.failures + 1}
     return None
 
 
