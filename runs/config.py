@@ -151,7 +151,7 @@ class RunConfig(BaseModel):
     def _steps_are_unique(self) -> "RunConfig":
         for step in self.steps or ():
             if self.steps and self.steps.count(step) > 1:
-                raise ValueError(_("steps lists %(step)s twice") % {"step": shown(step)})
+                raise ValueError(_("steps lists %(step)s more than once") % {"step": shown(step)})
         return self
 
     @property
@@ -176,7 +176,7 @@ def config_from_text(text: str) -> RunConfig:
     except (ValueError, RecursionError) as error:
         reason = _("it is nested too deeply") if isinstance(error, RecursionError) else str(error)
         raise InvalidRunConfig(
-            _("The run's configuration is not valid JSON: %(reason)s.") % {"reason": reason},
+            _("The run's configuration cannot be read as JSON: %(reason)s.") % {"reason": reason},
             hint=_('Example: {"keyword": "coffee grinder", "language": "en"}.'),
         ) from error
     return config_from_document(document)
@@ -206,7 +206,7 @@ def _require_storable(document: object) -> None:
     try:
         encoded = json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, TypeError, RecursionError) as error:
-        raise InvalidRunConfig(_("The run's configuration contains a value that JSON cannot represent.")) from error
+        raise InvalidRunConfig(_("The run's configuration contains a value that cannot be stored as JSON.")) from error
     if _NUL.search(encoded):
         raise InvalidRunConfig(_("The run's configuration contains a NUL character."))
     if len(encoded) > MAX_CONFIG_BYTES:
@@ -241,5 +241,5 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(document) < len(pairs):
         names = [name for name, _value in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(_("the key %(name)s appears twice in one object") % {"name": shown(twice)})
+        raise ValueError(_("the key %(name)s appears more than once in one object") % {"name": shown(twice)})
     return document

@@ -60,13 +60,14 @@ class InvalidReviewComment(RunError):
 
 
 class TenantReplaced(RunError):
-    """The tenant was suspended, restored or moved while its runs were being read."""
+    """The tenant was suspended, restored or otherwise changed while its database was being read."""
 
     code = "tenant_replaced"
 
     def __init__(self, tenant_id: str) -> None:
         super().__init__(
-            _("Tenant %(id)s was suspended, restored or moved while its runs were being read.") % {"id": tenant_id},
+            _("Tenant %(id)s was suspended, restored or otherwise changed while its database was being read.")
+            % {"id": tenant_id},
             hint=_("Run the command again."),
         )
 

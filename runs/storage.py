@@ -81,19 +81,25 @@ def read(path: str, digest: str | None) -> bytes:
     """
     content = read_unverified(path)
     if content is None:
-        raise MissingFile(_("Storage: %(path)s is missing.") % {"path": path}, hint=_restore_hint())
+        raise MissingFile(_("Storage: %(path)s is missing.") % {"path": path}, hint=_restore_hint(path))
+    if digest is None:
+        raise DigestMismatch(
+            _("Storage: no sha256 is recorded for %(path)s, so it cannot be checked.") % {"path": path}
+        )
     if digest_of(content) != digest:
         raise DigestMismatch(
-            _("Storage: %(path)s was altered: its sha256 differs from the recorded one.") % {"path": path},
-            hint=_restore_hint(),
+            _("Storage: the sha256 of %(path)s differs from the recorded one.") % {"path": path},
+            hint=_restore_hint(path),
         )
     return content
 
 
-def _restore_hint() -> str:
+def _restore_hint(path: str) -> str:
+    if is_version_path(path):
+        return _("Restore the file from a backup that contains it.")
     return _(
-        "Restore the file from a backup. If the run has failed or is paused, you can also retry it from the step that"
-        " wrote the file."
+        "Restore the file from a backup that contains it. If the run has failed or is paused, you can also retry it"
+        " from the step that wrote the file."
     )
 
 
@@ -120,7 +126,7 @@ def _folder(run_id: UUID, step: str) -> str:
 def _checked(path: str) -> str:
     if not is_path_of(current_tenant("storage").id, path):
         raise InvalidPath(
-            _("The storage path %(path)r does not belong to tenant %(tenant)s.")
+            _("The storage path %(path)r is not a valid path of tenant %(tenant)s.")
             % {"path": path, "tenant": current_tenant().id}
         )
     return path

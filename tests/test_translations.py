@@ -34,7 +34,7 @@ COUNTED_ALWAYS_MANY = {
     "%(reason)s The step will be retried with a limit of %(limit)d tokens.",
     "The text is too long: enter at most %(limit)d characters.",
     "has more than %(limit)d elements",
-    "The output of model %(model)s ended at its limit (%(limit)d tokens).",
+    "The output of model %(model)s ended at the limit of %(limit)d tokens.",
     "Approval %(id)s needs a second person: the requester created or changed the account %(who)s within the last"
     " %(days)d days.",
     # Limits of hundreds or more, and what exceeds them.

@@ -25,7 +25,7 @@ from config.site.admin_base import ReadOnlyAdmin, action, finished, form_page, i
 from runs.admin.cells import input_of
 from runs.config import MAX_BUDGET_USD, is_budget
 from runs.errors import InvalidReviewComment
-from runs.models import PauseCause, Run, Step
+from runs.models import PauseCause, Run, RunStatus, Step
 from runs.services.approve import checked_comment, review_of, run_approve, run_send_back
 from runs.services.bulk import runs_change
 from runs.services.cancel import run_cancel
@@ -216,8 +216,8 @@ class RunActions(ReadOnlyAdmin):
         dialog={
             "title": gettext_lazy("Send this run back?"),
             "description": gettext_lazy(
-                "The chosen step and those after it run again. The run then waits for a review again. Replaced outputs"
-                " are kept."
+                "The run begins again with the chosen step, and later waits for a review again. Replaced outputs are"
+                " kept."
             ),
             "form_class": SendBackForm,
             "form_submit_text": gettext_lazy("Send back"),
@@ -234,7 +234,8 @@ class RunActions(ReadOnlyAdmin):
         dialog={
             "title": gettext_lazy("Pause this run?"),
             "description": gettext_lazy(
-                "A call in progress is completed, and its output is kept. No new call starts until the run is resumed."
+                "A call in progress is not interrupted, and its output is kept. No new call starts until the run is"
+                " resumed."
             ),
             "form_submit_text": gettext_lazy("Pause"),
         },
@@ -248,7 +249,9 @@ class RunActions(ReadOnlyAdmin):
         variant=ActionVariant.PRIMARY,
         dialog={
             "title": gettext_lazy("Resume this run?"),
-            "description": gettext_lazy("It continues with its current step, unless that step needs a review first."),
+            "description": gettext_lazy(
+                "The run continues with its current step, unless that step needs a review first."
+            ),
             "form_submit_text": gettext_lazy("Resume"),
         },
     )
@@ -278,7 +281,7 @@ class RunActions(ReadOnlyAdmin):
         variant=ActionVariant.PRIMARY,
         dialog={
             "title": gettext_lazy("Retry this run?"),
-            "description": gettext_lazy("It continues with the step that failed."),
+            "description": gettext_lazy("The run continues with the step that failed."),
             "form_submit_text": gettext_lazy("Retry"),
         },
     )
@@ -290,7 +293,7 @@ class RunActions(ReadOnlyAdmin):
         permissions=["retry_from"],
         dialog={
             "title": gettext_lazy("Retry from which step?"),
-            "description": gettext_lazy("That step and those after it run again. Replaced outputs are kept."),
+            "description": gettext_lazy("The run begins again with that step. Replaced outputs are kept."),
             "form_class": StepsForm,
             "form_submit_text": gettext_lazy("Retry"),
         },
@@ -306,7 +309,7 @@ class RunActions(ReadOnlyAdmin):
         dialog={
             "title": gettext_lazy("Cancel this run?"),
             "description": gettext_lazy(
-                "The run is marked as failed. A call in progress is abandoned; its cost is still recorded."
+                "The run is marked as failed. A call in progress is abandoned, but its cost still counts."
             ),
             "form_submit_text": gettext_lazy("Cancel run"),
             "form_submit_variant": "danger",
@@ -317,7 +320,7 @@ class RunActions(ReadOnlyAdmin):
     def cancel(self, request: HttpRequest, form: DialogForm, object_id: str) -> HttpResponse:
         return self._change(request, object_id, run_cancel, _("The run was cancelled."))
 
-    @action(description=gettext_lazy("Start again"), permissions=["start_again"])
+    @action(description=gettext_lazy("Start a similar run"), permissions=["start_again"])
     def start_again(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Open the form that starts a run, filled in with this run's configuration."""
         return HttpResponseRedirect(f"{reverse('admin:runs_run_add')}?{urlencode({FROM: object_id})}")
@@ -335,6 +338,7 @@ class RunActions(ReadOnlyAdmin):
         report = self._change_selected(request, queryset, run_resume)
         done = ngettext("%(n)d run was resumed.", "%(n)d runs were resumed.", report["done"])
         _tell(request, report, done)
+        _tell_of_reviews(request, report)
 
     @admin.action(description=gettext_lazy("Approve selected runs"), permissions=["review"])
     def approve_selected(self, request: HttpRequest, queryset: QuerySet[Run]) -> None:
@@ -347,6 +351,7 @@ class RunActions(ReadOnlyAdmin):
         report = self._change_selected(request, queryset, run_retry)
         done = ngettext("%(n)d run was retried.", "%(n)d runs were retried.", report["done"])
         _tell(request, report, done)
+        _tell_of_reviews(request, report)
 
     @admin.action(description=gettext_lazy("Cancel selected runs"), permissions=["control"])
     def cancel_selected(self, request: HttpRequest, queryset: QuerySet[Run]) -> HttpResponse | None:
@@ -358,7 +363,7 @@ class RunActions(ReadOnlyAdmin):
                 messages.error(request, _("The selected runs have already ended."))
                 return None
             explanation = _(
-                "The runs are marked as failed. Calls in progress are abandoned; their cost is still recorded."
+                "The runs are marked as failed. Calls in progress are abandoned, but their cost still counts."
             )
             if ended:
                 stay = ngettext(
@@ -403,7 +408,7 @@ class RunActions(ReadOnlyAdmin):
         else:
             messages.success(request, done)
             if service is not run_pause and run.pause_cause == PauseCause.REVIEW:
-                waits = _("It is waiting for a review before step %(step)s.") % {"step": run.current_step}
+                waits = _("The run is waiting for a review before step %(step)s.") % {"step": run.current_step}
                 messages.info(request, waits)
         return finished(request, reverse("admin:runs_run_change", args=[run_id]))
 
@@ -434,6 +439,18 @@ def _tell(request: HttpRequest, report: RunsReport, done: str) -> None:
         messages.error(
             request, ngettext("%(n)d more run was refused.", "%(n)d more runs were refused.", more) % {"n": more}
         )
+
+
+def _tell_of_reviews(request: HttpRequest, report: RunsReport) -> None:
+    """Show how many of the runs that were to continue are paused, since their next step needs a review first."""
+    waiting = sum(run["status"] == RunStatus.PAUSED for run in report["runs"])
+    if waiting:
+        text = ngettext(
+            "%(n)d run is waiting for a review before it continues.",
+            "%(n)d runs are waiting for a review before they continue.",
+            waiting,
+        )
+        messages.info(request, text % {"n": waiting})
 
 
 def _state_of(request: HttpRequest, run_id: str | None) -> tuple[str, str | None]:

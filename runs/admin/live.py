@@ -70,7 +70,7 @@ def live_context(run_id: object, actions: Sequence[Any]) -> dict[str, Any] | Non
         "is_truncated": any(step.is_truncated for step in steps),
         "waiting": waiting_text(wait, now=now.isoformat()) if wait else None,
         "problem": _problem(run, steps),
-        "advice": _advice(run),
+        "advice": _advice(run, steps),
         "progress": (sum(step.status == StepStatus.COMPLETED for step in steps), len(steps)),
         "started": moment(run.created_at),
         "elapsed": elapsed(run, now),
@@ -100,11 +100,13 @@ def _problem(run: Run, steps: Sequence[Step]) -> str | None:
     return _("%(step)s: %(error)s") % {"step": step.step, "error": step.error_message}
 
 
-def _advice(run: Run) -> str:
+def _advice(run: Run, steps: Sequence[Step]) -> str:
     """Return what a person can do about the run's state; "" if there is nothing to do."""
     match run.status, run.pause_cause:
         case RunStatus.FAILED, _cause:
-            return _("Correct the cause, then retry the run: it continues with the step that failed.")
+            return _("If an error was the cause, correct it. A retry continues with the step that failed.")
+        case RunStatus.PAUSED, PauseCause.REVIEW if not any(step.status == StepStatus.COMPLETED for step in steps):
+            return _("Approve the run when it may begin.")
         case RunStatus.PAUSED, PauseCause.REVIEW:
             return _("Read the texts, then approve the run or send it back.")
         case RunStatus.PAUSED, PauseCause.BUDGET:

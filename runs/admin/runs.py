@@ -158,14 +158,15 @@ class RunAdmin(RunActions, RunPageAdmin):
             started = start_run(form)
             if started is not None:
                 run, is_new = started
-                messages.success(request, _started(run) if is_new else _("This run had already been started."))
+                messages.success(request, _started(run) if is_new else _("This run had already been created."))
                 return HttpResponseRedirect(reverse("admin:runs_run_change", args=[run.pk]))
         context = {
             **self.admin_site.each_context(request),
             "title": _("Start a run"),
             "form": form,
             "explanation": _(
-                "The run uses the models and prompts that are active now; later changes do not affect it."
+                "The run uses the models and prompts that are active now. Later changes of the pipeline or of the"
+                " prompts do not affect it."
             ),
             "opts": self.opts,
             "media": self.media + form.media,
@@ -215,7 +216,7 @@ class RunAdmin(RunActions, RunPageAdmin):
     def progress(self, run: Run) -> str:
         steps = list(run.steps.all())
         finished = sum(step.status == StepStatus.COMPLETED for step in steps)
-        done = _("%(finished)d of %(count)d") % {"finished": finished, "count": len(steps)}
+        done = _("%(finished)d of %(count)d completed") % {"finished": finished, "count": len(steps)}
         return f"{run.current_step} ({done})" if run.current_step else done
 
     @admin.display(description=gettext_lazy("elapsed"))

@@ -184,19 +184,19 @@ def _start(admin: StaffAdmin, request: HttpRequest) -> HttpResponse:
 
 def _all_started(report: SeriesReport) -> str:
     if not report.started:
-        return _("These runs had already been started, so none was started again.")
-    started = ngettext("%(n)d run was started.", "%(n)d runs were started.", report.started) % {"n": report.started}
+        return _("These runs had already been created, so none was created again.")
+    started = ngettext("%(n)d run was created.", "%(n)d runs were created.", report.started) % {"n": report.started}
     if not report.earlier:
         return started
-    earlier = ngettext("%(n)d had already been started.", "%(n)d had already been started.", report.earlier) % {
-        "n": report.earlier
-    }
+    earlier = ngettext(
+        "%(n)d run had already been created.", "%(n)d runs had already been created.", report.earlier
+    ) % {"n": report.earlier}
     return joined(started, earlier)
 
 
 def _partly_started(report: SeriesReport, count: int) -> str:
     done = report.started + report.earlier
-    return ngettext("%(done)d of %(count)d run was started.", "%(done)d of %(count)d runs were started.", count) % {
+    return ngettext("%(done)d of %(count)d run was created.", "%(done)d of %(count)d runs were created.", count) % {
         "done": done,
         "count": count,
     }

@@ -104,7 +104,7 @@ class RunCreateForm(forms.Form):
         required=False,
         widget=UnfoldAdminTextareaWidget(attrs={"class": "seo-gen-code", "rows": 6, "spellcheck": "false"}),
         help_text=gettext_lazy(
-            'Restrict the steps, choose other models, or set a budget for this run, for example: {"steps": ["draft"],'
+            'Restrict the steps, choose other models, or set a budget per run, for example: {"steps": ["draft"],'
             ' "models": {"draft": {"provider": "claude", "model_class": "pro"}}, "budget_usd": 2.5}.'
         ),
     )

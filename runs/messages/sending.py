@@ -109,7 +109,7 @@ def _reporting_unreachable() -> Iterator[None]:
         yield
     except UNREACHABLE as error:
         raise BrokerUnavailable(
-            _("The message broker %(address)s cannot be reached.") % {"address": address_of_broker()},
+            _("The message broker %(address)s cannot be used.") % {"address": address_of_broker()},
             hint=_("Check `seo-gen stack status` and the broker's address in CELERY_BROKER_URL."),
         ) from error
 
@@ -163,7 +163,7 @@ def require_broker() -> None:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=ANSWER_S)
     except OperationalError as error:
         raise BrokerUnavailable(
-            _("The message broker %(address)s cannot be reached, so nothing was started.")
+            _("The message broker %(address)s cannot be used, so the run was not started.")
             % {"address": address_of_broker()},
             hint=_("Check `seo-gen stack status` and the broker's address in CELERY_BROKER_URL."),
         ) from error
@@ -175,7 +175,7 @@ def require_worker() -> None:
     queue = app.conf.task_default_queue
     if not any(_is_listened_to(queue, timeout_s) for timeout_s in WORKER_ANSWERS_S):
         raise NoWorker(
-            _("No worker on the queue %(queue)s answered, so nothing was started.") % {"queue": queue},
+            _("No worker on the queue %(queue)s answered, so the run was not started.") % {"queue": queue},
             hint=_(
                 "Start one with `seo-gen stack start`, or leave out --wait: the run is then created and waits for a"
                 " worker."

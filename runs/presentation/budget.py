@@ -22,9 +22,9 @@ def budget_lines(document: Mapping[str, Any]) -> Iterator[str]:
         else _("Tenant %(id)s has a budget of USD %(amount)s a month.") % {**document, "amount": _usd(month)}
     )
     yield (
-        _("Its runs have no budget unless their configuration has one.")
+        _("The tenant's runs have no budget unless their configuration has one.")
         if run is None
-        else _("Each of its runs has a budget of USD %(amount)s, unless its configuration has another.")
+        else _("Each of the tenant's runs has a budget of USD %(amount)s, unless its configuration has another.")
         % {"amount": _usd(run)}
     )
     if "month" in document:
@@ -44,8 +44,8 @@ def _spending_lines(document: Mapping[str, Any]) -> Iterator[str]:
     unpriced = document["unpriced_calls"]
     if unpriced:
         yield ngettext(
-            "This does not include %(n)d call without a known price.",
-            "This does not include %(n)d calls without a known price.",
+            "%(n)d call lacks a price, so these amounts may be too low.",
+            "%(n)d calls lack a price, so these amounts may be too low.",
             unpriced,
         ) % {"n": unpriced}
     if document["warned_at"]:

@@ -75,7 +75,8 @@ def _cells(row: CostRow) -> list[str]:
 
 
 def _unknown(row: CostRow) -> str:
-    if not row["unknown_calls"] or row["possible_usd"] is None:
+    # With calls without a price, the amount would be theirs too, or leave some out.
+    if not row["unknown_calls"] or row["unpriced_calls"] or row["possible_usd"] is None:
         return f"{row['unknown_calls']:,}"
     return _("%(n)d (at most USD %(amount)s)") % {"n": row["unknown_calls"], "amount": usd(row["possible_usd"])}
 

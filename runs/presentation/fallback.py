@@ -22,10 +22,10 @@ def rerouted_text(*, step: str, status: str, route: str, rerouted: ReroutedDocum
     }
     asked = {
         "breaker_open": _(
-            "Step %(step)s uses %(route)s instead of %(before)s, which has failed repeatedly or is rate-limited."
+            "Step %(step)s uses %(route)s instead of %(before)s, which had failed repeatedly or was rate-limited."
         ),
         "model_inactive": _(
-            "Step %(step)s uses %(route)s instead of %(before)s, which is inactive, retired or removed."
+            "Step %(step)s uses %(route)s instead of %(before)s, which was inactive, retired or removed."
         ),
     }
     texts = answered if status == StepStatus.COMPLETED else asked

@@ -153,5 +153,5 @@ def _drawn(document: RunDocument) -> RenderableType:
     lines = [_("Cost: %(cost)s") % {"cost": cost_text(document["cost"])}]
     if document["waiting"]:
         reason = waiting_text(document["waiting"], now=document["read_at"])
-        lines.insert(0, _("Why it is not running: %(reason)s") % {"reason": reason})
+        lines.insert(0, _("Why it is waiting: %(reason)s") % {"reason": reason})
     return Group(Text(_("Run %(id)s of tenant %(tenant_id)s: %(status)s") % document), table, *map(Text, lines))

@@ -65,4 +65,4 @@ def _parser() -> MarkdownIt:
 
 def _image(renderer: RendererHTML, tokens: Any, index: int, options: Any, env: Any) -> str:
     description = nh3.clean_text(renderer.renderInlineAsText(tokens[index].children or [], options, env))
-    return _("[image: %(description)s]") % {"description": description}
+    return _("[image: %(description)s]") % {"description": description} if description else _("[image]")

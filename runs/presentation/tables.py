@@ -89,11 +89,13 @@ def marked(text: str, is_truncated: bool) -> str:
 def failure_text(document: RunDocument) -> str:
     """Return one sentence that says why a run failed."""
     failed = next((step for step in document["steps"] if step["status"] == StepStatus.FAILED), None)
+    if failed is None:
+        return _("Run %(id)s of tenant %(tenant_id)s failed.") % document
     return _("Run %(run)s of tenant %(tenant)s failed in step %(step)s: %(reason)s") % {
         "run": document["id"],
         "tenant": document["tenant_id"],
-        "step": failed["step"] if failed else "-",
-        "reason": (failed["error_message"] if failed else None) or "-",
+        "step": failed["step"],
+        "reason": failed["error_message"] or "-",
     }
 
 
@@ -102,7 +104,7 @@ def _head(document: RunDocument) -> Iterator[str]:
     yield _("Run %(id)s of tenant %(tenant_id)s: %(status)s") % {**document, "status": status}
     if document["waiting"]:
         reason = waiting_text(document["waiting"], now=document["read_at"])
-        yield _("Why it is not running: %(reason)s") % {"reason": reason}
+        yield _("Why it is waiting: %(reason)s") % {"reason": reason}
     ended = _("completed") if document["status"] == RunStatus.COMPLETED else _("failed")
     named = ((_("created"), "created_at"), (_("started"), "started_at"), (ended, "ended_at"))
     moments = [(label, local(document[name])) for label, name in named]  # type: ignore[literal-required]

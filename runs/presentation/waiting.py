@@ -8,6 +8,7 @@ from django.utils.translation import ngettext
 from config.base.times import to_second
 from runs.presentation.times import duration, local_time, parsed, seconds_between
 from runs.types import WaitDocument
+from tenants.errors import bare
 
 
 def waiting_text(wait: WaitDocument, *, now: str) -> str:
@@ -25,7 +26,7 @@ def waiting_text(wait: WaitDocument, *, now: str) -> str:
         "retry": _("retry at %(until)s (%(error)s)"),
         "worker": _("waiting for a worker; one was last seen %(ago)s ago") if seen_at else _("waiting for a worker"),
         "no worker": _("waiting for a worker; none has been seen for a day"),
-        "lost worker": _("the worker of step %(step)s was lost; another one will take over"),
+        "lost worker": _("the worker of step %(step)s was lost; the step is waiting for another one"),
         "turn": ngettext(
             "waiting for its turn (%(n)d step of the tenant ahead of it)",
             "waiting for its turn (%(n)d steps of the tenant ahead of it)",
@@ -34,8 +35,12 @@ def waiting_text(wait: WaitDocument, *, now: str) -> str:
         "tenant_limit": _("the tenant has reached its limit of steps at a time"),
         "provider_limit": _("provider %(provider)s has reached its limit of calls at a time"),
         "model_limit": _("model %(route)s has reached its limit of calls at a time"),
-        "requests_per_minute": _("the requests-per-minute limit for %(route)s is reached (next try: %(until)s)"),
-        "tokens_per_minute": _("the tokens-per-minute limit for %(route)s is reached (next try: %(until)s)"),
+        "requests_per_minute": _(
+            "the requests-per-minute limit of %(route)s or of its provider is reached (next try: %(until)s)"
+        ),
+        "tokens_per_minute": _(
+            "the tokens-per-minute limit of %(route)s or of its provider is reached (next try: %(until)s)"
+        ),
         "breaker": _("%(route)s has failed repeatedly or is rate-limited (next try: %(until)s)")
         if wait["until"]
         else _("%(route)s has failed repeatedly or is rate-limited; another call is trying it now"),
@@ -45,7 +50,7 @@ def waiting_text(wait: WaitDocument, *, now: str) -> str:
         "by": wait["by"] or "-",
         "since": _since(wait["since"]),
         "until": _until(wait["until"], now),
-        "error": (wait["error"] or "-").rstrip(".。"),
+        "error": bare(wait["error"] or "-"),
         "ago": duration(seconds_between(seen_at, now)) if seen_at else "",
         "n": before,
         "route": route,

@@ -123,7 +123,7 @@ def _records(text: str, declared: Mapping[str, DeclaredInput]) -> list[tuple[int
             ) from error
         raise InvalidRunList(
             [_("Line %(line)d is not valid CSV: %(reason)s.") % {"line": reader.line_num, "reason": error}],
-            hint=_("Check that each quotation mark is closed."),
+            hint=_("Check the quotation marks."),
         ) from error
 
 
@@ -161,7 +161,7 @@ def _check_header(header: Sequence[str], declared: Mapping[str, DeclaredInput]) 
                 hint=_("The list can have these columns: %(names)s.") % {"names": ", ".join(known)},
             )
         if header.count(name) > 1:
-            raise InvalidRunList([_("Line 1 names the column %(name)s twice.") % {"name": name}])
+            raise InvalidRunList([_("Line 1 names the column %(name)s more than once.") % {"name": name}])
 
 
 def _config(

@@ -94,7 +94,7 @@ def _require_seen(run: Run, seen: str | None) -> None:
         raise RunStateConflict(
             _("Run %(id)s has reached another review since you opened it, so nothing was decided.") % {"id": run.pk},
             status=run.status,
-            hint=_("Reload the page and read it again."),
+            hint=_("Open the run again, and read it before you decide."),
         )
 
 
@@ -119,7 +119,7 @@ def _step_to_send_back_to(run: Run, steps: Sequence[Step], name: str | None) -> 
         raise InvalidRunStep(
             _("Run %(id)s is waiting before its first step, %(step)s, so there is no earlier step to send it back to.")
             % {"id": run.pk, "step": current.step},
-            hint=_("Approve it or cancel it."),
+            hint=_("Approve the run or cancel it."),
         )
     if name is None:
         return earlier[-1]
@@ -135,11 +135,19 @@ def _step_to_send_back_to(run: Run, steps: Sequence[Step], name: str | None) -> 
 def _require_comment_is_used(alias: str, step: Step) -> None:
     """Raise `InvalidReviewComment` unless the step's pinned prompt declares `review_comment` as a string."""
     prompt = Prompt.objects.using(alias).filter(pk=step.prompt_id).first()
-    declared = declared_variables(prompt.variables) if prompt else ()
+    if prompt is None:
+        raise InvalidReviewComment(
+            _("Step %(step)s has no prompt, so a comment has no effect.") % {"step": step.step},
+            code="review_comment_unused",
+        )
+    declared = declared_variables(prompt.variables)
     if not any(variable.name == REVIEW_COMMENT and variable.type == "string" for variable in declared):
         raise InvalidReviewComment(
-            _("The prompt of step %(step)s (%(prompt)s) does not use review_comment, so a comment has no effect.")
-            % {"step": step.step, "prompt": prompt or "-"},
+            _(
+                "The prompt of step %(step)s (%(prompt)s) does not declare review_comment as a string, so a comment has"
+                " no effect."
+            )
+            % {"step": step.step, "prompt": prompt},
             hint=_(
                 "Add the optional string variable review_comment in a new version of the prompt, and activate it; new"
                 " runs will use it. Retry this run from the step without a comment, or cancel it."

@@ -74,7 +74,7 @@ def _chosen_steps(config: RunConfig) -> list[PipelineStep]:
             hint=_("Add them in the admin under Pipeline, or run `seo-gen control setup`."),
             code="pipeline_empty",
         )
-    _require_known([*(config.steps or ()), *config.models], names)
+    _require_in_pipeline([*(config.steps or ()), *config.models], names)
     chosen = [step for step in steps if config.steps is None or step.step in config.steps]
     for step in chosen:
         if not re.fullmatch(NAME_PATTERN, step.step):
@@ -86,16 +86,28 @@ def _chosen_steps(config: RunConfig) -> list[PipelineStep]:
                 % {"step": shown(step.step)},
                 code="pipeline_step_invalid",
             )
-    _require_known(config.models, [step.step for step in chosen])
+    _require_chosen(config.models, [step.step for step in chosen])
     return chosen
 
 
-def _require_known(asked: Iterable[str], known: Sequence[str]) -> None:
+def _require_in_pipeline(asked: Iterable[str], known: Sequence[str]) -> None:
     for step in asked:
         if step not in known:
             raise InvalidRunConfig(
-                _("The run's configuration names step %(step)s, but the steps are: %(known)s.")
+                _("The run's configuration names step %(step)s, but the steps of the pipeline are: %(known)s.")
                 % {"step": shown(step), "known": ", ".join(known)}
+            )
+
+
+def _require_chosen(models: Iterable[str], steps: Sequence[str]) -> None:
+    for step in models:
+        if step not in steps:
+            raise InvalidRunConfig(
+                _(
+                    "The run's configuration names step %(step)s under `models`, but the steps of the run are only:"
+                    " %(known)s."
+                )
+                % {"step": shown(step), "known": ", ".join(steps)}
             )
 
 
@@ -180,7 +192,10 @@ def _check_inputs(prompts: Sequence[Prompt], inputs: Mapping[str, object]) -> No
     for name in inputs:
         if name not in declared | {"keyword", "language"}:
             raise InvalidRunConfig(
-                _("The run's configuration contains %(name)s, but no prompt uses it. The prompts use: %(known)s.")
+                _(
+                    "The run's configuration contains %(name)s, but no prompt of this run uses it. Its prompts use:"
+                    " %(known)s."
+                )
                 % {"name": shown(name), "known": ", ".join(sorted(declared - {*outputs, REVIEW_COMMENT})) or "-"}
             )
 
@@ -199,7 +214,7 @@ def _refuse_review_comment(inputs: Collection[str]) -> None:
     if REVIEW_COMMENT in inputs:
         raise InvalidRunConfig(
             _("The run's configuration contains review_comment, which only a reviewer can give."),
-            hint=_("Rename the input, here and in the prompts, or remove it."),
+            hint=_("Remove this input."),
         )
 
 

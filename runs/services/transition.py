@@ -48,6 +48,8 @@ class Transition:
     statuses: tuple[RunStatus, ...]
     # Which paused runs: only those that are waiting for a review (True), only the others (False), or all (None).
     awaits_review: bool | None = None
+    # The message if it is only the review that does not allow the transition.
+    review_refusal: StrPromise | None = None
 
     def allows(self, status: str, pause_cause: str | None) -> bool:
         if status not in self.statuses:
@@ -56,12 +58,16 @@ class Transition:
             return True
         return (pause_cause == PauseCause.REVIEW) == self.awaits_review
 
+    def refusal_of(self, status: str) -> StrPromise:
+        return self.review_refusal if self.review_refusal and status in self.statuses else self.refusal
+
 
 PAUSE = Transition(gettext_lazy("Run %(id)s cannot be paused: its status is %(status)s."), WORKING)
 RESUME = Transition(
     gettext_lazy("Run %(id)s cannot be resumed: its status is %(status)s."),
     (RunStatus.PAUSED,),
     awaits_review=False,
+    review_refusal=gettext_lazy("Run %(id)s cannot be resumed before its review."),
 )
 RETRY = Transition(gettext_lazy("Run %(id)s cannot be retried: its status is %(status)s."), (RunStatus.FAILED,))
 RETRY_FROM = Transition(
@@ -93,7 +99,7 @@ def lock_run(alias: str, run_id: UUID | str, transition: Transition) -> Run:
     run = Run.objects.using(alias).select_for_update().get(pk=known.pk)
     if not transition.allows(run.status, run.pause_cause):
         raise RunStateConflict(
-            transition.refusal % {"id": run.pk, "status": run.get_status_display()},
+            transition.refusal_of(run.status) % {"id": run.pk, "status": run.get_status_display()},
             status=run.status,
             hint=_possible(run),
         )
@@ -163,13 +169,13 @@ def _possible(run: Run) -> str:
     """Return what can be done with the run instead."""
     match run.status, run.pause_cause:
         case RunStatus.PENDING | RunStatus.RUNNING, _cause:
-            return _("It can be paused or cancelled.")
+            return _("The run can be paused or cancelled.")
         case RunStatus.PAUSED, PauseCause.REVIEW:
-            return _("It is waiting for a review before step %(step)s: approve it, send it back or cancel it.") % {
+            return _("The run is waiting for a review before step %(step)s: approve it, send it back or cancel it.") % {
                 "step": run.current_step
             }
         case RunStatus.PAUSED, _cause:
-            return _("It can be resumed, cancelled, or retried from a step.")
+            return _("The run can be resumed, cancelled, or retried from a step.")
         case RunStatus.FAILED, _cause:
-            return _("It can be retried.")
+            return _("The run can be retried.")
     return _("A completed run can no longer be changed.")

@@ -140,7 +140,8 @@ def _unpriced(claim: Claim) -> BudgetReached:
         )
         % {"run": claim.run_id, "provider": claim.provider, "model": claim.model, "step": claim.step},
         hint=_(
-            "Enter the price in the admin under Models and prices, or set BUDGET_ALLOWS_UNPRICED; then resume the run."
+            "Enter the price in the admin under Models and prices, or set BUDGET_ALLOWS_UNPRICED=true and restart the"
+            " workers; then resume the run."
         ),
         code="budget_price_unknown",
     )
@@ -158,7 +159,7 @@ def _run_reached(claim: Claim, bound: Decimal, used: _Used, budget: Decimal) -> 
         )
     return BudgetReached(
         _(
-            "Run %(run)s has reached its budget of USD %(budget)s: its calls cost up to USD %(used)s, and the next one"
+            "Run %(run)s could exceed its budget of USD %(budget)s: its calls cost up to USD %(used)s, and the next one"
             " may cost USD %(bound)s."
         )
         % amounts,
@@ -189,7 +190,7 @@ def _month_reached(claim: Claim, call: BegunCall, used: _Used, budget: Decimal) 
         )
     return BudgetReached(
         _(
-            "Tenant %(id)s has reached its budget of USD %(budget)s for %(month)s: USD %(spent)s is spent, up to"
+            "Tenant %(id)s could exceed its budget of USD %(budget)s for %(month)s: USD %(spent)s is spent, up to"
             " USD %(reserved)s is reserved or possibly spent, and the next call may cost USD %(bound)s."
         )
         % amounts,

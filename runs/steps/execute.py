@@ -193,7 +193,7 @@ def _output_of(flight: Flight, work: Work, reply: LLMReply) -> StepOutput:
 
 
 def _truncation(request: LLMRequest) -> str:
-    return _("The output of model %(model)s ended at its limit (%(limit)d tokens).") % {
+    return _("The output of model %(model)s ended at the limit of %(limit)d tokens.") % {
         "model": request.model,
         "limit": request.max_output_tokens,
     }

@@ -14,7 +14,7 @@ from prompts.errors import SandboxUnavailable
 from runs.errors import OutputTruncated
 from runs.models import Call
 from runs.types import Claim
-from tenants.errors import StorageError
+from tenants.errors import StorageError, bare
 
 # The provider sent, and may have billed, a reply that cannot be used. Each retry may be billed again, so these are
 # limited by number too; all other retries are limited only by time.
@@ -31,7 +31,7 @@ def may_pass(error: Exception) -> bool:
 
 def given_up(alias: str, claim: Claim, error: Exception) -> str | None:
     """Return why a step is not retried any more after a transient error; None if it is retried."""
-    reason = str(error).rstrip(".")
+    reason = bare(str(error))
     if _code(error) in ANSWERED:
         answered = _answered_calls(alias, claim) + 1
         if answered >= settings.RUN_MAX_ATTEMPTS:
@@ -40,13 +40,13 @@ def given_up(alias: str, claim: Claim, error: Exception) -> str | None:
                 "%(reason)s (given up after %(n)d unusable replies)",
                 answered,
             ) % {"reason": reason, "n": answered}
-    budget_s = retry_budget_s(claim)
-    if claim.failing_since is not None and (timezone.now() - claim.failing_since).total_seconds() >= budget_s:
+    failing_s = (timezone.now() - claim.failing_since).total_seconds() if claim.failing_since else 0.0
+    if claim.failing_since is not None and failing_s >= retry_budget_s(claim):
         return ngettext(
-            "%(reason)s (given up after %(seconds)d s and %(n)d attempt)",
-            "%(reason)s (given up after %(seconds)d s and %(n)d attempts)",
+            "%(reason)s (given up after %(seconds)d s and %(n)d failed attempt)",
+            "%(reason)s (given up after %(seconds)d s and %(n)d failed attempts)",
             claim.failures + 1,
-        ) % {"reason": reason, "seconds": budget_s, "n": claim.failures + 1}
+        ) % {"reason": reason, "seconds": failing_s, "n": claim.failures + 1}
     return None
 
 

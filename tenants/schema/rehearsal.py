@@ -13,7 +13,7 @@ from django.db.utils import Error
 from django.utils.translation import gettext as _
 
 from config.base.databases import CONTROL
-from tenants.errors import ServerError, TenantError, reason_of
+from tenants.errors import ServerError, TenantError, bare, reason_of
 from tenants.models import DatabaseServer, SchemaReference, database_prefix
 from tenants.routing.owner_connection import owner_connection
 from tenants.schema.catalog import differences, named
@@ -177,7 +177,7 @@ def _failure(server: DatabaseServer, migration: str, reason: str) -> ServerError
     else:
         message = _("A scratch database on database server %(name)s could not be migrated: %(reason)s.")
     return ServerError(
-        message % {"name": server.name, "migration": migration, "reason": reason.rstrip(".")},
+        message % {"name": server.name, "migration": migration, "reason": bare(reason)},
         hint=_("Fix the cause, which is usually in the migration, then try again."),
         code="migration_rehearsal_failed",
     )

@@ -75,7 +75,7 @@ def test_create_reads_a_file(tenant: Tenant, tmp_path: Path) -> None:
     [
         (None, "The configuration file {file} cannot be read: No such file or directory."),
         (b"\xff\xfe", "The configuration file {file} cannot be read: it is not UTF-8 text."),
-        (b"{", "The run's configuration is not valid JSON: "),
+        (b"{", "The run's configuration cannot be read as JSON: "),
         (b'{"keyword": "' + b"x" * 70000 + b'"}', "The run's configuration is larger than 64 KiB."),
         (b"\xef\xbb\xbf" + "\u7dd1".encode() * 30_000, "The run's configuration is larger than 64 KiB."),
     ],
@@ -94,11 +94,11 @@ def test_an_invalid_configuration_file_is_one_sentence(
 @pytest.mark.parametrize(
     ("config", "sentence"),
     [
-        ("keyword=tea", "The run's configuration is not valid JSON: "),
+        ("keyword=tea", "The run's configuration cannot be read as JSON: "),
         ("{}", "The run's configuration is invalid: keyword is missing."),
         (
             '{"keyword": "tea", "steps": ["x"]}',
-            "The run's configuration names step 'x', but the steps are: ",
+            "The run's configuration names step 'x', but the steps of the pipeline are: ",
         ),
     ],
 )

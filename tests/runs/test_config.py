@@ -11,7 +11,7 @@ pytestmark = pytest.mark.unit
 
 REFUSED = "The run's configuration is invalid: "
 NAMES = "(at most 63 lower-case letters, digits and _, starting with a letter)."
-NOT_JSON = "The run's configuration is not valid JSON: "
+NOT_JSON = "The run's configuration cannot be read as JSON: "
 LOOKS_LIKE = ' Example: {"keyword": "coffee grinder", "language": "en"}.'
 
 
@@ -67,7 +67,10 @@ NO_BUDGET = "budget_usd must be a number of US dollars above 0 and up to 1000000
         ("", NOT_JSON + "Expecting value: line 1 column 1 (char 0)." + LOOKS_LIKE),
         ("keyword=a", NOT_JSON + "Expecting value: line 1 column 1 (char 0)." + LOOKS_LIKE),
         ('{"keyword": "a"', NOT_JSON + "Expecting ',' delimiter: line 1 column 16 (char 15)." + LOOKS_LIKE),
-        ('{"keyword": "a", "keyword": "b"}', NOT_JSON + "the key 'keyword' appears twice in one object." + LOOKS_LIKE),
+        (
+            '{"keyword": "a", "keyword": "b"}',
+            NOT_JSON + "the key 'keyword' appears more than once in one object." + LOOKS_LIKE,
+        ),
         ('{"keyword": "a", "x": NaN}', NOT_JSON + "NaN is not a JSON number." + LOOKS_LIKE),
         ('{"keyword": "a", "x": 1' + "0" * 5000 + "}", NOT_JSON + "a number has more than 18 digits." + LOOKS_LIKE),
         ("[" * 20000, NOT_JSON + "it is nested too deeply." + LOOKS_LIKE),
@@ -89,7 +92,7 @@ NO_BUDGET = "budget_usd must be a number of US dollars above 0 and up to 1000000
         (keyword(steps=[]), REFUSED + "steps is empty."),
         (keyword(steps="draft"), REFUSED + "steps must be a list, not 'draft'."),
         (keyword(steps=[1]), REFUSED + "steps.0 must be a string, not 1."),
-        (keyword(steps=["draft", "draft"]), REFUSED + "steps lists 'draft' twice."),
+        (keyword(steps=["draft", "draft"]), REFUSED + "steps lists 'draft' more than once."),
         (keyword(models=[]), REFUSED + "models must be an object, not []."),
         (keyword(models={"draft": 3}), REFUSED + "models.draft must be an object, not 3."),
         (keyword(models={"draft": {"modle": "x"}}), REFUSED + "models.draft.modle is not a known field."),
@@ -108,7 +111,7 @@ NO_BUDGET = "budget_usd must be a number of US dollars above 0 and up to 1000000
         (keyword(Audience="x"), REFUSED + "'Audience' is not a valid input name " + NAMES),
         (keyword(**{"../x": "x"}), REFUSED + "'../x' is not a valid input name " + NAMES),
         ('{"keyword": "a\\u0000"}', "The run's configuration contains a NUL character."),
-        ('{"keyword": "a", "x": "\\ud800"}', "The run's configuration contains a value that JSON cannot represent."),
+        ('{"keyword": "a", "x": "\\ud800"}', "The run's configuration contains a value that cannot be stored as JSON."),
         (keyword(x="y" * 65536), "The run's configuration is larger than 64 KiB."),
     ],
 )
@@ -121,5 +124,5 @@ def test_a_wrong_configuration_is_one_sentence(text: str, sentence: str) -> None
 def test_a_document_that_came_without_text_has_the_same_limit() -> None:
     with pytest.raises(InvalidRunConfig, match="larger than 64 KiB"):
         config_from_document({"keyword": "a", "x": "y" * 65536})
-    with pytest.raises(InvalidRunConfig, match="contains a value that JSON cannot represent"):
+    with pytest.raises(InvalidRunConfig, match="contains a value that cannot be stored as JSON"):
         config_from_document({"keyword": object()})

@@ -182,7 +182,7 @@ def test_a_run_waits_for_a_worker(tenant: Tenant, run: Run, capsys: pytest.Captu
     assert found["reason"] == "worker"
     seen_at = datetime.fromisoformat(found["worker_seen_at"])
     assert abs(timezone.now() - seen_at) < timedelta(minutes=1)
-    assert "Why it is not running: waiting for a worker; one was last seen " in printed(tenant, run, capsys)
+    assert "Why it is waiting: waiting for a worker; one was last seen " in printed(tenant, run, capsys)
 
 
 def test_a_worker_that_cannot_be_read_is_not_called_missing(tenant: Tenant, run: Run, settings: Settings) -> None:
@@ -219,7 +219,7 @@ def test_a_run_waits_for_its_retry(
     assert "503" in str(found["error"])
     until = datetime.fromisoformat(str(found["until"]))
     assert timedelta(minutes=50) < until - timezone.now() < timedelta(minutes=70)
-    assert f"Why it is not running: retry at {timezone.localtime(until):%H:%M:%S %Z} (" in printed(
+    assert f"Why it is waiting: retry at {timezone.localtime(until):%H:%M:%S %Z} (" in printed(
         tenant, run, capsys
     ).replace(f"{timezone.localtime(until):%Y-%m-%d} ", "")
     change_step(tenant, run, FIRST, not_before=timezone.now() - timedelta(seconds=1))

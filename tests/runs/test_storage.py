@@ -49,6 +49,8 @@ def test_what_was_written_is_read(active: Tenant, folder: Path) -> None:
     assert (file.size_bytes, file.digest) == (3, digest_of(b"{}\n"))
     assert (folder / file.path).read_bytes() == b"{}\n"
     assert read(file.path, file.digest) == b"{}\n"
+    with pytest.raises(DigestMismatch, match="no sha256 is recorded"):
+        read(file.path, None)
 
 
 def test_a_file_is_replaced_and_nothing_else_remains(active: Tenant, folder: Path) -> None:
@@ -98,7 +100,7 @@ def test_a_missing_file_is_named(active: Tenant, folder: Path) -> None:
     ],
 )
 def test_a_part_that_leads_elsewhere_is_refused(active: Tenant, step: str, name: str) -> None:
-    with pytest.raises(InvalidPath, match=f"does not belong to tenant {active.pk}"):
+    with pytest.raises(InvalidPath, match=f"is not a valid path of tenant {active.pk}"):
         artifact_path(RUN, step, name)
 
 

@@ -52,8 +52,7 @@ class RunsCommand(OperatorCommand):
         super().handle(*args, **options)
         if self.refused:
             raise Refusal(
-                _("Not all runs were changed: %(n)d of %(count)d were refused.")
-                % {"n": self.refused, "count": self.considered},
+                _("Refused runs: %(n)d of %(count)d.") % {"n": self.refused, "count": self.considered},
                 code="runs_refused",
             )
 
@@ -67,7 +66,7 @@ class RunsCommand(OperatorCommand):
             rows = [(run["run_id"], run["status"] or _("refused"), run["message"] or "") for run in document["runs"]]
             print_table([_("id"), _("status"), _("reason")], rows)
         if not document["runs"] and not document["skipped"]:
-            self.stdout.write(_("There are no such runs. Nothing was changed."))
+            self.stdout.write(_("There are no runs to change."))
         if document["skipped"]:
             self.stdout.write(
                 ngettext(

@@ -35,7 +35,8 @@ class Command(OperatorCommand):
         differing = [(one["tenant_id"], ", ".join(one["differing"])) for one in document if one["differing"]]
         if differing:
             self.stdout.write("")
-            print_table([_("tenant"), _("days whose costs differ")], differing)
+            days = _("days whose costs differ") if self.is_check else _("days whose costs differed")
+            print_table([_("tenant"), days], differing)
 
     def handle(self, *args: Any, **options: Any) -> None:
         super().handle(*args, **options)
@@ -51,6 +52,6 @@ class Command(OperatorCommand):
                     count,
                 )
                 % {"count": count},
-                hint=_("Run the command without --check to rebuild them."),
+                hint=_("Run the command without --check to rebuild the costs."),
                 code="daily_costs_differ",
             )

@@ -26,7 +26,8 @@ class Command(RunsCommand):
             consequence = ngettext(
                 "%(n)d run of tenant %(id)s will be cancelled.", "%(n)d runs of tenant %(id)s will be cancelled.", count
             ) % {"n": count, "id": tenant_id}
-            self.confirm(tenant_id, consequence, confirmed=options["confirm"])
+            # Without a run to cancel, there is nothing to confirm.
+            self.confirm(tenant_id, consequence, confirmed=options["confirm"] or not count)
         return super().perform(**options)
 
     def change(self, tenant_id: str, run_id: str, options: Mapping[str, Any]) -> Run:

@@ -60,7 +60,7 @@ class Command(OperatorCommand):
         if document["status"] == RunStatus.PENDING:
             self.stdout.write(
                 _(
-                    "Run %(id)s is waiting for a worker. To follow it:"
+                    "Run %(id)s was created. To follow it:"
                     " `seo-gen run show --tenant-id %(tenant_id)s --run-id %(id)s --follow`."
                 )
                 % document

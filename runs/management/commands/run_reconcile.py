@@ -48,12 +48,12 @@ class Command(OperatorCommand):
         if count and self.is_check:
             raise Refusal(
                 ngettext(
-                    "The summary of %(count)d run differs from its tenant's database.",
-                    "The summaries of %(count)d runs differ from their tenants' databases.",
+                    "There is %(count)d difference between the summaries and the runs in the tenants' databases.",
+                    "There are %(count)d differences between the summaries and the runs in the tenants' databases.",
                     count,
                 )
                 % {"count": count},
-                hint=_("Run the command without --check to rebuild them."),
+                hint=_("Run the command without --check to rebuild the summaries."),
                 code="run_summaries_differ",
             )
 

@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from audit.models import AuditLog
-from runs.models import PauseCause, Run, RunStatus
+from runs.models import PauseCause, Run, RunStatus, Step
 from runs.services.approve import MAX_COMMENT_CHARS
 from tenants.models import Tenant
 from tenants.routing.context import tenant_context
@@ -154,7 +154,17 @@ def test_selected_runs_are_changed_and_refusals_explained(browser: Client, tenan
     assert "2 runs were paused." in html
     assert f"Run {runs[2].pk} cannot be paused: its status is completed." in html
     assert [reload(tenant, run).status for run in runs] == ["paused", "paused", "completed"]
-    assert "2 runs were resumed." in act_on_selected(browser, tenant, "resume_selected", runs[:2])
+    resumed = act_on_selected(browser, tenant, "resume_selected", runs[:2])
+    assert "2 runs were resumed." in resumed and "waiting for a review before" not in resumed
+
+
+def test_runs_that_need_a_review_first_are_counted(browser: Client, tenant: Tenant, in_state: InState) -> None:
+    run = in_state("held")
+    with tenant_context(tenant) as alias:
+        Step.objects.using(alias).filter(run=run, step=FIRST).update(review=True)
+    html = act_on_selected(browser, tenant, "resume_selected", [run])
+    assert "1 run is waiting for a review before it continues." in html
+    assert "Approve the run when it may begin." in browser.get(page(run, tenant)).content.decode()
 
 
 def test_of_many_refusals_some_are_shown_and_the_rest_counted(

@@ -83,7 +83,7 @@ def test_the_same_form_sent_twice_starts_one_run(browser: Client, tenant: Tenant
     form = {**FIELDS, "nonce": str(uuid4())}
     first, second = (browser.post(page(tenant), form, follow=True) for _time in range(2))
     assert first.redirect_chain == second.redirect_chain
-    assert "This run had already been started." in second.content.decode()
+    assert "This run had already been created." in second.content.decode()
     assert len(configs(tenant)) == 1
 
 
@@ -119,7 +119,7 @@ def test_a_list_is_shown_before_it_is_started(browser: Client, declaring: Tenant
     assert "unknown" in html and "Start 2 runs" in html and not configs(declaring)
     for number, preview in enumerate(previews):
         sent = browser.post(page(declaring, "series/"), fields_of(preview.content.decode()), follow=True)
-        said = "2 runs were started." if number == 0 else "none was started again"
+        said = "2 runs were created." if number == 0 else "none was created again"
         assert said in sent.content.decode()
         assert sent.request["QUERY_STRING"].startswith("series=")
     coffee, tea = sorted(configs(declaring), key=lambda config: str(config["keyword"] == "tea"))
@@ -145,12 +145,12 @@ def test_what_a_refusal_left_is_offered_again(browser: Client, declaring: Tenant
     with tenant_context(declaring):
         Prompt.objects.filter(step="final", is_active=True).update(is_active=False)
     stopped = browser.post(page(declaring, "series/"), fields).content.decode()
-    assert "0 of 2 runs were started." in stopped and "has no active prompt" in stopped
+    assert "0 of 2 runs were created." in stopped and "has no active prompt" in stopped
     with tenant_context(declaring):
         last = Prompt.objects.filter(step="final").latest("version")
         Prompt.objects.filter(pk=last.pk).update(is_active=True)
     sent = browser.post(page(declaring, "series/"), fields_of(stopped), follow=True).content.decode()
-    assert "2 runs were started." in sent
+    assert "2 runs were created." in sent
 
 
 def test_who_may_only_look_starts_nothing(filled: Filled, staff: User) -> None:

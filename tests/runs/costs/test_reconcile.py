@@ -97,7 +97,7 @@ def test_the_command_exits_1_if_a_check_finds_differences(kept: Tenant, capsys: 
         call_command("cost_reconcile", "--tenant-id", kept.pk, "--check")
     assert str(caught.value) == (
         "The costs of 3 days differ from the calls in the tenants' databases. Run the command without --check to"
-        " rebuild them."
+        " rebuild the costs."
     )
     assert f"{kept.pk}  2026-11-20, 2026-11-23, 2026-11-24" in capsys.readouterr().out
     out = StringIO()

@@ -86,7 +86,7 @@ def test_a_quorum_queue_delays_by_a_second_at_least(
 def test_without_a_worker_waiting_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sending, "WORKER_ANSWERS_S", (0.1, 0.4))
     require_broker()
-    with pytest.raises(NoWorker, match="No worker on the queue seo-gen answered, so nothing was started"):
+    with pytest.raises(NoWorker, match="No worker on the queue seo-gen answered, so the run was not started"):
         require_worker()
 
 

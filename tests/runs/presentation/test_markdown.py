@@ -65,4 +65,5 @@ def test_an_article_is_rendered() -> None:
     assert 'href="https://a.example/?a=1&amp;b=2"' in html
     assert 'rel="noopener noreferrer nofollow"' in html and 'target="_blank"' in html
     assert "[image: a cup]" in article_html("![a cup](https://a.example/cup.png)")
+    assert "[image]" in article_html("![](https://a.example/cup.png)")
     assert "&lt;b&gt;not bold&lt;/b&gt;" in article_html("<b>not bold</b>")

@@ -32,7 +32,7 @@ CASES: dict[WaitReason, tuple[dict[str, object], str]] = {
     ),
     "worker": ({"worker_seen_at": "2026-11-24T03:02:07+00:00"}, "waiting for a worker; one was last seen 3 s ago"),
     "no worker": ({}, "waiting for a worker; none has been seen for a day"),
-    "lost worker": ({"step": "draft"}, "the worker of step draft was lost; another one will take over"),
+    "lost worker": ({"step": "draft"}, "the worker of step draft was lost; the step is waiting for another one"),
     "retry": (
         {"until": "2026-11-24T03:03:10+00:00", "error": "HTTP 503 from openai."},
         "retry at 12:03:10 JST (HTTP 503 from openai)",
@@ -43,11 +43,11 @@ CASES: dict[WaitReason, tuple[dict[str, object], str]] = {
     "model_limit": ({"route": "openai/a/b"}, "model openai/a/b has reached its limit of calls at a time"),
     "requests_per_minute": (
         {"route": "openai/m", "until": "2026-11-24T03:02:30+00:00"},
-        "the requests-per-minute limit for openai/m is reached (next try: 12:02:30 JST)",
+        "the requests-per-minute limit of openai/m or of its provider is reached (next try: 12:02:30 JST)",
     ),
     "tokens_per_minute": (
         {"route": "openai/m", "until": "2026-11-24T03:02:30+00:00"},
-        "the tokens-per-minute limit for openai/m is reached (next try: 12:02:30 JST)",
+        "the tokens-per-minute limit of openai/m or of its provider is reached (next try: 12:02:30 JST)",
     ),
     "breaker": (
         {"route": "openai/m", "until": "2026-11-24T03:04:00+00:00"},

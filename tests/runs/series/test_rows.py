@@ -78,7 +78,7 @@ def test_all_wrong_lines_are_named() -> None:
         ("", "The list is empty."),
         ("keyword,audience\n", "The list is empty."),
         ("keyword,brand\ntea,x", "Line 1: there is no input 'brand'."),
-        ("keyword,keyword\ntea,x", "Line 1 names the column keyword twice."),
+        ("keyword,keyword\ntea,x", "Line 1 names the column keyword more than once."),
         ("keyword,audience\ntea,x,more", "Line 2 has 3 cells, but the first line names 2 columns."),
         ('keyword\n"tea', "The CSV is not valid: a quotation mark is opened but never closed."),
         ("tea\x00", "Line 1: "),

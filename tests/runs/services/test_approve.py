@@ -119,7 +119,8 @@ def test_a_comment_that_the_prompt_would_not_show_is_refused(tenant: Tenant, mak
         run_send_back(tenant_id=tenant.pk, run_id=run.pk, comment=COMMENT)
     assert caught.value.code == "review_comment_unused"
     assert caught.value.message == (
-        f"The prompt of step {FIRST} ({FIRST} v2) does not use review_comment, so a comment has no effect."
+        f"The prompt of step {FIRST} ({FIRST} v2) does not declare review_comment as a string,"
+        " so a comment has no effect."
     )
     assert "new version of the prompt" in caught.value.hint
     assert reload(tenant, run).pause_cause == PauseCause.REVIEW

@@ -92,7 +92,7 @@ def test_of_several_runs_each_is_reported_and_one_refusal_fails_the_command(tena
         )
     assert (caught.value.code, str(caught.value)) == (
         "runs_refused",
-        "Not all runs were changed: 2 of 3 were refused.",
+        "Refused runs: 2 of 3.",
     )
     report = json.loads(out.getvalue())
     assert [(run["run_id"], run["outcome"], run["code"]) for run in report["runs"]] == [
@@ -116,7 +116,7 @@ def test_all_runs_whose_state_allows_it_are_changed_and_the_others_counted(tenan
 
 
 def test_a_change_of_all_runs_says_that_there_are_none(tenant: Tenant) -> None:
-    assert command("run_pause", tenant, "--all") == "There are no such runs. Nothing was changed.\n"
+    assert command("run_pause", tenant, "--all") == "There are no runs to change.\n"
 
 
 def test_a_status_narrows_all_runs_down(tenant: Tenant, in_state: InState) -> None:

@@ -100,20 +100,23 @@ def test_a_model_can_be_chosen_by_name(tenant: Tenant, fake_llm: FakeLLM) -> Non
     [
         (
             {"steps": ["daft"]},
-            "The run's configuration names step 'daft', but the steps are: keyword_analysis, outline, draft, final.",
+            "The run's configuration names step 'daft', but the steps of the pipeline are:"
+            " keyword_analysis, outline, draft, final.",
         ),
         (
             {"models": {"daft": {"provider": "local"}}},
-            "The run's configuration names step 'daft', but the steps are: keyword_analysis, outline, draft, final.",
+            "The run's configuration names step 'daft', but the steps of the pipeline are:"
+            " keyword_analysis, outline, draft, final.",
         ),
         (
             {"steps": ["keyword_analysis"], "models": {"draft": {"provider": "local"}}},
-            "The run's configuration names step 'draft', but the steps are: keyword_analysis.",
+            "The run's configuration names step 'draft' under `models`, but the steps of the run are only:"
+            " keyword_analysis.",
         ),
         (
             {"audiance": "x"},
-            "The run's configuration contains 'audiance', but no prompt uses it. "
-            "The prompts use: audience, brand, keyword, language, tone.",
+            "The run's configuration contains 'audiance', but no prompt of this run uses it. "
+            "Its prompts use: audience, brand, keyword, language, tone.",
         ),
         (
             {"outline": "x"},
@@ -218,5 +221,5 @@ def test_without_a_broker_nothing_is_started(tenant: Tenant, monkeypatch: pytest
     monkeypatch.setattr(app, "connection_for_write", lambda **options: Connection(address, **options))
     sentence = refused(tenant, CONFIG)
     assert sentence.startswith("The message broker redis://:**@127.0.0.1:")
-    assert "cannot be reached, so nothing was started." in sentence
+    assert "cannot be used, so the run was not started." in sentence
     assert "secret" not in sentence

@@ -166,7 +166,7 @@ class TestLimit:
         with tenant_context(tenant) as alias:
             step = Step.objects.using(alias).get(run=run)
         assert step.status == StepStatus.FAILED and step.error_message is not None
-        assert "ended at its limit (77 tokens)" in step.error_message
+        assert "ended at the limit of 77 tokens" in step.error_message
 
 
 class TestAdmin:

@@ -120,7 +120,8 @@ def test_a_refused_transition_names_the_state_and_changes_nothing(
     status = reload(tenant, run).status
     assert caught.value.status == status
     assert caught.value.code == "run_state_conflict"
-    assert str(run.pk) in caught.value.message and f"its status is {status}" in caught.value.message
+    said = "before its review" if (state, action) == ("in review", "resume") else f"its status is {status}"
+    assert str(run.pk) in caught.value.message and said in caught.value.message
     assert caught.value.hint
     assert rows_of(tenant, run) == before
     assert len(entries_of(tenant, run)) == entries
@@ -201,5 +202,7 @@ def test_a_run_that_waits_for_a_review_says_who_paused_it(tenant: Tenant, in_sta
     run = reload(tenant, in_state("in review"))
     assert (run.status, run.pause_cause, run.paused_by) == (RunStatus.PAUSED, PauseCause.REVIEW, PIPELINE)
     assert run.paused_at is not None and run.current_step == REVIEWED
-    with pytest.raises(RunStateConflict, match=f"It is waiting for a review before step {REVIEWED}: approve it"):
+    with pytest.raises(
+        RunStateConflict, match=f"before its review. The run is waiting for a review before step {REVIEWED}: approve it"
+    ):
         ACTIONS["resume"](tenant_id=tenant.pk, run_id=run.pk)

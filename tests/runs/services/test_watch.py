@@ -185,7 +185,7 @@ def test_ctrl_c_ends_it_without_a_word(tenant: Tenant, run: Run) -> None:
 def test_a_table_is_redrawn_and_replaced_by_the_final_one(tenant: Tenant, run: Run) -> None:
     with at_terminal(tenant, run) as follower:
         first = follower.until("Cost: ")
-        assert HIDE_CURSOR in first and "Why it is not running: waiting for a worker" in first
+        assert HIDE_CURSOR in first and "Why it is waiting: waiting for a worker" in first
         execute(tenant, run, STEPS[0])
         follower.until(r"keyword_analysis +completed")
         finish(tenant, run)

@@ -159,7 +159,7 @@ def test_the_monthly_budget_pauses_the_run_with_the_reason(tenant: Tenant, run: 
     reason = reason_of(tenant, run)
     month = f"{datetime.now(UTC):%Y-%m}"
     assert reason.startswith(
-        f"Tenant {tenant.pk} has reached its budget of USD 3.50 for {month}: USD {COST * 2:.2f} is spent, up to"
+        f"Tenant {tenant.pk} could exceed its budget of USD 3.50 for {month}: USD {COST * 2:.2f} is spent, up to"
         " USD 0.00 is reserved or possibly spent, and the next call may cost USD "
     )
     assert reason.endswith(
@@ -216,7 +216,7 @@ def test_a_run_has_a_budget_of_its_own_or_the_tenants(tenant: Tenant, make_run: 
         assert execute(tenant, of_tenant, reload(tenant, of_tenant).current_step or "") == "completed"
     assert execute(tenant, of_tenant, STEPS[2]) == "returned"
     assert reason_of(tenant, of_tenant).startswith(
-        f"Run {of_tenant.pk} has reached its budget of USD 3.50: its calls cost up to USD {COST * 2:.2f}, and the next"
+        f"Run {of_tenant.pk} could exceed its budget of USD 3.50: its calls cost up to USD {COST * 2:.2f}, and the next"
     )
     assert finish(tenant, own)[-1] == "completed"
     with pytest.raises(Exception, match=r"above 0 and up to 1000000, with at most six decimal places, not 0"):

@@ -370,7 +370,7 @@ def test_a_step_is_given_up_once_its_time_budget_is_spent(
     change_step(tenant, run, "keyword_analysis", failing_since=timezone.now() - timedelta(seconds=3601))
     assert execute(tenant, run, "keyword_analysis") == "failed"
     row = step_of(tenant, run, "keyword_analysis")
-    assert row.error_message is not None and row.error_message.endswith("(given up after 3600 s and 3 attempts)")
+    assert row.error_message is not None and row.error_message.endswith("(given up after 3601 s and 3 failed attempts)")
 
 
 def test_a_runs_own_time_budget_counts(tenant: Tenant, make_run: MakeRun, fake_llm: FakeLLM) -> None:
@@ -398,7 +398,7 @@ def test_a_reply_that_is_truncated_again_fails_the_run(tenant: Tenant, run: Run,
     fake_llm.answers.extend([Answer(text="# Half", truncated=True)] * 2)
     assert attempts(tenant, run, 2) == ["retried", "failed"]
     row = step_of(tenant, run, "keyword_analysis")
-    assert row.error_message is not None and "ended at its limit" in row.error_message
+    assert row.error_message is not None and "ended at the limit of" in row.error_message
     assert (row.output_path, reload(tenant, run).status) == (None, RunStatus.FAILED)
 
 
@@ -461,7 +461,7 @@ def test_an_earlier_output_that_was_changed_fails_the_step(tenant: Tenant, run: 
     assert execute(tenant, run, "outline") == "failed"
     row = step_of(tenant, run, "outline")
     assert row.error_message is not None
-    assert row.error_message.startswith(f"Storage: {path} was altered: its sha256 differs")
+    assert row.error_message.startswith(f"Storage: the sha256 of {path} differs from the recorded one.")
 
 
 def test_a_storage_that_cannot_be_written_has_the_step_tried_again(

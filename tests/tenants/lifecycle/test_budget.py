@@ -71,7 +71,7 @@ def test_only_tenants_that_may_run_have_a_budget(tenant: Tenant) -> None:
 def test_the_command_says_what_holds_now(tenant: Tenant) -> None:
     assert run(tenant, "--monthly", "49.5") == (
         f"Tenant {tenant.id} has a budget of USD 49.50 a month.\n"
-        "Its runs have no budget unless their configuration has one.\n"
+        "The tenant's runs have no budget unless their configuration has one.\n"
     )
     assert json.loads(run(tenant, "--per-run", "2", "--json")) == {
         "id": tenant.id,
@@ -80,7 +80,7 @@ def test_the_command_says_what_holds_now(tenant: Tenant) -> None:
     }
     assert run(tenant, "--monthly", "none").splitlines() == [
         f"Tenant {tenant.id} has no monthly budget.",
-        "Each of its runs has a budget of USD 2.00, unless its configuration has another.",
+        "Each of the tenant's runs has a budget of USD 2.00, unless its configuration has another.",
     ]
 
 
@@ -95,7 +95,7 @@ def test_the_command_shows_what_the_month_has_cost(tenant: Tenant) -> None:
     assert run(tenant).splitlines()[2:] == [
         f"In {month:%Y-%m} (UTC): USD 1.50 spent, USD 0.25 reserved for calls in progress, and up to USD 0.125"
         " possibly spent by calls whose exact cost is unknown.",
-        "This does not include 2 calls without a known price.",
+        "2 calls lack a price, so these amounts may be too low.",
     ]
 
 

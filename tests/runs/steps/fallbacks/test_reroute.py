@@ -252,7 +252,7 @@ class TestShown:
         fail_once(tenant, run, fake_llm)
         runs_sweep()
         route = f"spare/spare-1 instead of {before}, which"
-        assert f"\nStep {FIRST} uses {route} has failed repeatedly or is rate-limited.\n" in self.printed(
+        assert f"\nStep {FIRST} uses {route} had failed repeatedly or was rate-limited.\n" in self.printed(
             tenant, run, capsys
         )
         wake_up(tenant, run)
@@ -265,7 +265,7 @@ class TestShown:
         change_step(tenant, run, FIRST, llm_model="removed")
         because = "spare/spare-1 instead of openai/removed, which"
         assert execute(tenant, run, FIRST) == "not claimed"
-        assert f"\nStep {FIRST} uses {because} is inactive, retired or removed.\n" in self.printed(tenant, run, capsys)
+        assert f"\nStep {FIRST} uses {because} was inactive, retired or removed.\n" in self.printed(tenant, run, capsys)
         assert execute(tenant, run, FIRST) == "completed"
         assert f"\nStep {FIRST} used {because} was inactive, retired or removed.\n" in self.printed(tenant, run, capsys)
 
