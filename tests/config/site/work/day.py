@@ -82,7 +82,7 @@ ENGLISH = Words(
         *("Prompt version created", "Prompt draft changed", "Prompt test completed", "Prompt activated"),
         *("Run created", "Run paused", "Run approved", "Run completed", "Override added", "Override changed"),
     ),
-    control_entries=("Tenant created", "Backup completed", "Restore completed", "Deletion completed"),
+    control_entries=("Creation of a tenant", "Backup completed", "Restore completed", "Deletion completed"),
 )
 JAPANESE = Words(
     language="ja",
