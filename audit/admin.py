@@ -56,11 +56,11 @@ class ReadsFilter(admin.SimpleListFilter):
     parameter_name = "reads"
 
     def lookups(self, request: HttpRequest, model_admin: object) -> list[tuple[str, str]]:
-        return [("all", gettext("Changes and reads")), ("only", gettext("Reads only"))]
+        return [("all", gettext("With reads")), ("only", gettext("Reads only"))]
 
     def choices(self, changelist: Any) -> Iterator[Any]:
         first, *others = super().choices(changelist)
-        yield {**first, "display": gettext("Changes")}
+        yield {**first, "display": gettext("Without reads")}
         yield from others
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[AuditEntry]) -> QuerySet[AuditEntry]:

@@ -28,7 +28,7 @@ class AuditOutsideTransaction(AuditError):
         super().__init__(
             _("%(action)s must be recorded inside the transaction on %(using)s that makes the change.")
             % {"action": action, "using": using},
-            hint=_("Wrap both in transaction.atomic(using=%(using)r).") % {"using": using},
+            hint=_("Wrap the change and the entry in transaction.atomic(using=%(using)r).") % {"using": using},
         )
 
 

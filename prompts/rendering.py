@@ -41,7 +41,7 @@ def declared_variables(document: object) -> tuple[PromptVariable, ...]:
     names = [variable.name for variable in variables]
     for name in names:
         if names.count(name) > 1:
-            raise InvalidPrompt(_("Prompt variables: %(name)s is declared twice.") % {"name": name})
+            raise InvalidPrompt(_("Prompt variables: %(name)s is declared more than once.") % {"name": name})
     return variables
 
 
@@ -131,7 +131,7 @@ def _value(variable: PromptVariable, values: Mapping[str, object], prompt: str) 
             raise PromptRenderError(because(_failure(prompt), missing))
         return variable.default
     if not variable.accepts(value):
-        wrong = _("The variable %(name)s is not of type %(type)s.") % {"name": variable.name, "type": variable.type}
+        wrong = _("The value of %(name)s is not of type %(type)s.") % {"name": variable.name, "type": variable.type}
         raise PromptRenderError(because(_failure(prompt), wrong))
     return value
 
@@ -151,17 +151,17 @@ def _limit_exceeded(answer: Mapping[str, Any]) -> str:
     """Return a sentence about the limit that ended the template; "" if none did."""
     match answer["problem"]:
         case "time":
-            return _("It takes too long: the limit is %(limit)g s of CPU time.") % {"limit": sandbox.LIMITS.cpu_s}
+            return _("It takes too long.")
         case "memory":
             return _("It needs more than %(limit)d MiB of memory.") % {"limit": sandbox.LIMITS.memory_bytes // 1024**2}
         case "length":
-            return _("The text is longer than %(limit)d characters.") % {"limit": MAX_RENDERED_CHARS}
+            return _("The rendered text is longer than %(limit)d characters.") % {"limit": MAX_RENDERED_CHARS}
         case "depth" | "crash":
-            return _("It is nested too deeply.")
+            return _("It is nested too deeply or calls itself too often.")
     return ""
 
 
 def _invalid(answer: Mapping[str, Any]) -> str:
     if answer["line"]:
         return _("The template is not valid Jinja2: %(reason)s (line %(line)d).") % answer
-    return _("The template is not valid Jinja2: %(reason)s.") % answer
+    return _("The template cannot be compiled: %(reason)s.") % answer

@@ -153,7 +153,8 @@ class _Pool:
         """Lend a process for one request; it is killed if the request fails. Raises `SandboxUnavailable`."""
         if not self._turns.acquire(timeout=TURN_WAIT_S):
             raise SandboxUnavailable(
-                _("Too many templates are being rendered at the same time."), hint=_("Try again in a minute.")
+                _("Too many templates are being checked or rendered at the same time."),
+                hint=_("Try again in a minute."),
             )
         try:
             process = self._take()
@@ -219,7 +220,7 @@ def ask(request: dict[str, object]) -> dict[str, Any]:
             break
         return _verdict(end) if answer is None else answer
     raise SandboxUnavailable(
-        _("The process that renders templates is not responding."),
+        _("The process that renders templates did not answer."),
         hint=_("Try again; the machine may be out of memory."),
     )
 

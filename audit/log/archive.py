@@ -107,9 +107,10 @@ def archive_problem(archive: AuditArchive) -> str:
                 "number": found.first_bad,
             }
         if found.entries == archive.entries:
-            return _("The archived audit log of %(tenant)s was changed.") % {"tenant": archive.tenant_id}
+            return _("The archived audit log of %(tenant)s does not match its summary.") % {"tenant": archive.tenant_id}
         return _(
-            "The archived audit log of %(tenant)s was changed. Entries archived: %(kept)d; entries now: %(found)d."
+            "The archived audit log of %(tenant)s does not match its summary. Entries according to the summary:"
+            " %(kept)d; entries found: %(found)d."
         ) % {
             "tenant": archive.tenant_id,
             "found": found.entries,

@@ -31,7 +31,7 @@ def sentences(details: object, *, resource_id: str, label: Label, words: Words =
     values = details.get("values")
     if isinstance(values, dict):
         found += [
-            _("%(field)s of %(name)s was %(value)s.")
+            _("%(field)s of %(name)s: %(value)s.")
             % {"field": label(field), "name": name, "value": in_words(words(field, value))}
             for field, value in values.items()
             if value not in (None, "", [])
@@ -76,7 +76,7 @@ def _differing(old: object, new: object) -> Iterator[tuple[str, object, object]]
 def _sentence(field: str, name: str, old: object, new: object) -> str:
     values = {"field": field, "name": name, "old": in_words(old), "new": in_words(new)}
     if old in (None, "", []):
-        return _("%(field)s of %(name)s was set to %(new)s.") % values
+        return _("%(field)s of %(name)s set to %(new)s.") % values
     if new in (None, "", []):
-        return _("%(field)s of %(name)s was removed; it was %(old)s.") % values
+        return _("%(field)s of %(name)s removed (before: %(old)s).") % values
     return _("%(field)s of %(name)s changed from %(old)s to %(new)s.") % values

@@ -151,7 +151,7 @@ def _end(ends: Ends, *, genesis: str, guard_hash: str, name: str) -> _End:
     if ends.head is None or ends.head != last:
         raise SeoGenError(
             _(
-                "%(name)s: the audit log does not end where its chain head says, so it was not anchored. Run"
+                "%(name)s: the chain head does not confirm the end of the audit log, so the log was not anchored. Run"
                 " `seo-gen audit verify --all` for details."
             )
             % {"name": name},

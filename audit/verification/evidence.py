@@ -92,14 +92,15 @@ def _about_runs(runs: dict[str, Anchoring]) -> Iterator[Problem]:
     for run, expected in runs.items():
         count, digest = found.get(run, (0, NOTHING))
         if digest != expected.digest:
-            yield Problem(
-                Kind.ANCHOR,
-                _(
-                    "The anchors taken at %(time)s do not match their digest in the control log"
-                    " (recorded: %(kept)s, found: %(found)d)."
+            if isinstance(expected.count, int) and count != expected.count:
+                text = _(
+                    "The anchors recorded at %(time)s do not match their digest in the control log. Anchors recorded:"
+                    " %(kept)d; found: %(found)d."
                 )
-                % {"time": _shown(expected.at), "found": count, "kept": expected.count},
-            )
+            else:
+                text = _("The anchors recorded at %(time)s do not match their digest in the control log.")
+            values = {"time": _shown(expected.at), "found": count, "kept": expected.count}
+            yield Problem(Kind.ANCHOR, text % values)
     # Ignore runs that were committed after the entries were read.
     strangers = [run for run in found.keys() - runs.keys() if not _entries().filter(resource_id=run).exists()]
     if strangers:

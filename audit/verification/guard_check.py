@@ -190,14 +190,15 @@ def _problems(expected: Mapping[str, str], found: Mapping[str, str]) -> Iterator
             yield _("%(object)s is missing.") % {"object": name}
     for name in found.keys() - expected.keys():
         if not name.startswith("firing of "):
-            yield _("%(object)s should not exist (%(is)s).") % {"object": name, "is": found[name] or "…"}
+            text = _("%(object)s should not exist (%(is)s).") if found[name] else _("%(object)s should not exist.")
+            yield text % {"object": name, "is": found[name]}
     for name in expected.keys() & found.keys():
         if expected[name] == found[name]:
             continue
         if name.startswith("firing of ") and found[name] == "disabled":
             yield _("%(object)s is disabled.") % {"object": name.removeprefix("firing of ")}
         else:
-            yield _("%(object)s is “%(is)s” instead of “%(must)s”.") % {
+            yield _("%(object)s: “%(is)s” instead of “%(must)s”.") % {
                 "object": name,
                 "is": found[name],
                 "must": expected[name],

@@ -130,7 +130,9 @@ def chain_fault(connection: BaseDatabaseWrapper, log: LiteralString, genesis: st
         cursor.execute(COUNT.replace("{log}", log))
         entries = cursor.fetchone()[0]
     if changed is not None and (unlinked is None or changed <= unlinked[1]):
-        return entries, Problem(Kind.CHANGED, _("Entry %(number)d was changed.") % {"number": changed}, changed)
+        return entries, Problem(
+            Kind.CHANGED, _("Entry %(number)d does not match its hash.") % {"number": changed}, changed
+        )
     return entries, _unlinked(*unlinked) if unlinked else None
 
 
@@ -212,12 +214,14 @@ def _unlinked(number: int, sequence: int) -> Problem:
         text = one if last == number else several
         return Problem(Kind.MISSING, text % {"number": number, "last": last}, number)
     if sequence < number:
-        return Problem(Kind.INSERTED, _("Entry %(number)d appears more than once.") % {"number": sequence}, sequence)
+        return Problem(
+            Kind.INSERTED, _("An entry with the number %(number)d was inserted.") % {"number": sequence}, sequence
+        )
     if number == 1:
         return Problem(Kind.FOREIGN, _("The first entry does not belong to this log's chain."), 1)
     return Problem(
         Kind.UNLINKED,
-        _("Entry %(number)d does not follow entry %(before)d: one of them was replaced and given a new hash.")
+        _("Entry %(number)d does not follow entry %(before)d: one of them was replaced or inserted.")
         % {"number": number, "before": number - 1},
         number - 1,
     )
@@ -227,13 +231,13 @@ def _about_ends(head: ChainHead | None, last: ChainHead, *, anchored: bool) -> I
     if last.sequence == 0 and (anchored or (head is not None and head.sequence)):
         yield Problem(Kind.EMPTIED, _("All entries are gone."), 1)
     elif head is None:
-        yield Problem(Kind.HEAD, _("The chain head is missing."))
+        yield Problem(Kind.HEAD, _("The chain head is missing or cannot be read."))
     elif head.sequence > last.sequence:
         yield Problem(
             Kind.REMOVED,
             _(
-                "The newest entries were removed: the log ends at entry %(last)d, but its chain head"
-                " is at entry %(head)d."
+                "The log ends at entry %(last)d, but its chain head is at entry %(head)d: the newest entries were"
+                " removed, or the head was changed."
             )
             % {"last": last.sequence, "head": head.sequence},
             last.sequence + 1,
@@ -271,7 +275,7 @@ def _about_anchor(one: Deviation, good: int, last: ChainHead) -> Problem:
             Kind.ROLLED_BACK,
             _(
                 "The log was rolled back outside `tenant restore` and then continued: entry"
-                " %(sequence)d is not the one recorded at %(time)s. The logs diverge at entry"
+                " %(sequence)d is not the one recorded at %(time)s. The first difference is at entry"
                 " %(from)d or later."
             )
             % values,

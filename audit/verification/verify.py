@@ -269,7 +269,10 @@ def _judge(report: LogReport, facts: _Facts) -> None:
         found = [
             Problem(
                 Kind.ROLLED_BACK,
-                _("The log does not contain the restore of %(time)s: another state has replaced the log since.")
+                _(
+                    "The log does not contain the restore or undo completed at %(time)s: another state has replaced the"
+                    " log since."
+                )
                 % {"time": f"{facts.restores[-1].at:%Y-%m-%d %H:%M:%S%z}"},
             )
         ]
@@ -343,7 +346,9 @@ def _reporting_errors(report: LogReport) -> Iterator[None]:
         report.problems.append(Problem(Kind.UNREADABLE, error.message))
     except Error as error:
         report.problems.append(
-            Problem(Kind.UNREADABLE, _("The log cannot be read: %(reason)s.") % {"reason": reason_of(error)})
+            Problem(
+                Kind.UNREADABLE, _("The log could not be fully verified: %(reason)s.") % {"reason": reason_of(error)}
+            )
         )
 
 

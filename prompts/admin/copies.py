@@ -111,8 +111,8 @@ def _following(request: HttpRequest, row: OperationRequest) -> tuple[Callable[..
     if is_undone(row):
         return None
     explanation = _(
-        "Each tenant gets back the versions that were active before, or none does. The copied versions stay, inactive."
-        " If another version has been activated since, nothing is undone."
+        "Each tenant returns to what was active before, or none does. The copied versions stay, inactive. If one of"
+        " them is no longer active in its tenant, nothing is undone."
     )
     return UndoForm, Page(kind_of(row), explanation, _("Undo this copy"), destroys=True)
 

@@ -63,7 +63,7 @@ class PreviewForm(OperationForm):
                 required=False,
                 queryset=self._permitted(),
                 widget=UnfoldAdminSelect2MultipleWidget,
-                help_text=_("Tenants whose prompts you may edit."),
+                help_text=_("Other tenants whose prompts you may edit."),
             ),
             **self.fields,
         }

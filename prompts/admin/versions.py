@@ -188,7 +188,9 @@ class PromptAdmin(StaffAdmin):
         variant=ActionVariant.PRIMARY,
         dialog={
             "title": gettext_lazy("Activate this version?"),
-            "description": gettext_lazy("New runs will use it. Runs in progress keep the version they started with."),
+            "description": gettext_lazy(
+                "Only new runs will use it; runs in progress keep the version they started with."
+            ),
             "form_submit_text": gettext_lazy("Activate"),
         },
     )
@@ -198,7 +200,7 @@ class PromptAdmin(StaffAdmin):
         except SeoGenError as error:
             messages.error(request, str(error))
         else:
-            messages.success(request, _("New runs now use %(prompt)s.") % {"prompt": prompt})
+            messages.success(request, _("%(prompt)s is now active.") % {"prompt": prompt})
         return finished(request, _page(object_id))
 
     @action(
@@ -206,7 +208,9 @@ class PromptAdmin(StaffAdmin):
         permissions=["roll_back"],
         dialog={
             "title": gettext_lazy("Return to the version that was active before?"),
-            "description": gettext_lazy("New runs will use it. Runs in progress keep the version they started with."),
+            "description": gettext_lazy(
+                "Only new runs will use it; runs in progress keep the version they started with."
+            ),
             "form_submit_text": gettext_lazy("Roll back"),
         },
     )
@@ -216,14 +220,14 @@ class PromptAdmin(StaffAdmin):
         except SeoGenError as error:
             messages.error(request, str(error))
             return finished(request, _page(object_id))
-        messages.success(request, _("New runs now use %(prompt)s.") % {"prompt": prompt})
+        messages.success(request, _("%(prompt)s is now active.") % {"prompt": prompt})
         return finished(request, _page(prompt.pk))
 
     @action(description=gettext_lazy("Save and activate"), permissions=["save_and_activate"])
     def save_and_activate(self, request: HttpRequest, obj: Prompt) -> None:
         """Activate what was just saved, in the same transaction."""
         prompt = prompt_activate(alias=current_alias(), prompt_id=obj.pk)
-        messages.success(request, _("New runs now use %(prompt)s.") % {"prompt": prompt})
+        messages.success(request, _("%(prompt)s is now active.") % {"prompt": prompt})
 
     @action(description=gettext_lazy("Compare"), permissions=["compare"])
     def compare(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -286,8 +290,11 @@ class PromptAdmin(StaffAdmin):
 def usage_sentences(usage: VersionUsage) -> list[str]:
     """Return sentences about how a version was used."""
     if not usage.used:
-        return [_("No step has used it yet.")]
-    lines = [ngettext("%(n)d step has used it.", "%(n)d steps have used it.", usage.used) % {"n": usage.used}]
+        return [_("No step has used this version yet.")]
+    lines = [
+        ngettext("%(n)d step has used this version.", "%(n)d steps have used this version.", usage.used)
+        % {"n": usage.used}
+    ]
     if usage.failure_rate is not None:
         lines.append(_("Failure rate: %(rate)s.") % {"rate": f"{usage.failure_rate:.0%}"})
     if usage.mean_input_tokens is not None:
@@ -324,8 +331,8 @@ def is_draft(prompt: Any) -> bool:
 
 def _created(prompt: Prompt) -> str:
     if prompt.is_active:
-        return _("New runs now use %(prompt)s.") % {"prompt": prompt}
-    return _("%(prompt)s was created. New runs use it once it is activated.") % {"prompt": prompt}
+        return _("%(prompt)s is now active.") % {"prompt": prompt}
+    return _("%(prompt)s was created as a draft.") % {"prompt": prompt}
 
 
 def _create(form: NewVersionForm, *, activate: bool) -> Prompt | None:

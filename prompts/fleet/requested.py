@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from prompts.fleet.copy import prompt_copy
 from prompts.fleet.preview import prompt_copy_preview
@@ -44,8 +45,8 @@ def _result(report: CopyReport) -> dict[str, Any]:
     if report.outcome == "rolled_back":
         raise PromptsNotCopied("\n".join([_("No tenant was changed."), *report.problems]))
     if report.problems:
-        states = [_("These tenants were not changed:"), *report.problems]
-        raise PromptsNotCopied("\n".join(states), code="tenants_not_changed")
+        first = ngettext("This tenant was not changed:", "These tenants were not changed:", len(report.problems))
+        raise PromptsNotCopied("\n".join([first, *report.problems]), code="tenants_not_changed")
     return {"batch": str(report.batch_id), "tenants": report.tenant_count, "changed": report.pending_count}
 
 

@@ -163,7 +163,7 @@ def _decide(batch: Batch) -> bool:
             row.changes = batch.changes[row.tenant_id]
             row.save(using=CONTROL, update_fields=["changes"])
         if not batch_decide(batch.record, BatchStatus.COMMITTING):
-            batch.problems.append(_("Another process has rolled the batch back."))
+            batch.problems.append(_("Another process has decided to roll the batch back."))
             return False
     one_more("")
     return True

@@ -195,7 +195,7 @@ def _decide(batch: Batch) -> bool:
             batch.problems.append(_("The migrations on disk changed while the batch was running. Migrate again."))
             return False
         if not batch_decide(batch.record, BatchStatus.COMMITTING):
-            batch.problems.append(_("Another process has rolled the batch back."))
+            batch.problems.append(_("Another process has decided to roll the batch back."))
             return False
         one_more("")
     return True

@@ -135,7 +135,7 @@ BAD_TEMPLATES = [
     (b"{{ keyword }}" + b"x" * 65536, "prompt_invalid", "The template is longer than 65536 characters."),
     (b"x" * 10_000_000, "prompt_file_unreadable", "is larger than 256 KiB."),
     (b"\xff\xfe{", "prompt_file_unreadable", "it is not UTF-8 text."),
-    (b"{{ 2**(10**9) }}", "prompt_invalid", "cannot be compiled. It takes too long: the limit is 1 s of CPU time."),
+    (b"{{ 2**(10**9) }}", "prompt_invalid", "cannot be compiled. It takes too long."),
     (b"{% include 'other' %}", "prompt_invalid", "The template uses include, import or extends,"),
 ]
 
@@ -166,7 +166,7 @@ def test_a_syntax_error_names_its_line(tenant: Tenant, tmp_path: Path, declared:
     ("declarations", "code", "problem"),
     [
         ("[", "prompt_file_unreadable", "is not JSON (line 1)."),
-        ("[" * 100_000, "prompt_file_unreadable", "is not JSON (line 1)."),
+        ("[" * 100_000, "prompt_file_unreadable", "cannot be read as JSON."),
         ('[{"name": "keyword", "type": "colour"}]', "prompt_invalid", "Prompt variables: 0.type must be"),
         (
             '[{"name": "keyword", "type": "integer", "default": "one"}]',
@@ -200,7 +200,7 @@ def test_a_note_is_required(tenant: Tenant, tmp_path: Path, declared: str) -> No
 def test_activate_and_roll_back(tenant: Tenant) -> None:
     second_version(tenant)
     assert document("activate", tenant, "--step", "draft", "--version", "1")["version"] == 1
-    assert command("activate", tenant, "--step", "draft", "--previous") == "New runs now use draft v2.\n"
+    assert command("activate", tenant, "--step", "draft", "--previous") == "draft v2 is now active.\n"
     with tenant_context(tenant) as alias:
         assert Prompt.objects.using(alias).get(step="draft", is_active=True).version == 2
     with pytest.raises(Refusal) as refusal:

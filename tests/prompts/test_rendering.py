@@ -51,7 +51,7 @@ def test_a_missing_required_value_is_named() -> None:
     ("kind", "value"), [("string", 5), ("integer", True), ("integer", "5"), ("boolean", 1), ("list", "a")]
 )
 def test_a_value_of_another_type_is_refused(kind: str, value: object) -> None:
-    with pytest.raises(PromptRenderError, match=f"The variable x is not of type {kind}"):
+    with pytest.raises(PromptRenderError, match=f"The value of x is not of type {kind}"):
         rendered("{{ x }}", [{"name": "x", "type": kind}], {"x": value})
 
 
@@ -62,7 +62,10 @@ def test_a_value_of_another_type_is_refused(kind: str, value: object) -> None:
         ("{{ keyword.missing }}", "has no attribute 'missing'"),
         ("{{ 1 / 0 }}{{ keyword }}", "ZeroDivisionError"),
         ("{% for i in range(10000000) %}{{ keyword }}{% endfor %}", "OverflowError"),
-        ("{% for i in range(99999) %}{{ keyword * 99 }}{% endfor %}", "The text is longer than 4194304 characters."),
+        (
+            "{% for i in range(99999) %}{{ keyword * 99 }}{% endfor %}",
+            "The rendered text is longer than 4194304 characters.",
+        ),
     ],
 )
 def test_a_failing_template_is_one_sentence_with_the_prompts_name(content: str, reason: str) -> None:
@@ -101,7 +104,7 @@ def test_an_invalid_template_is_refused_with_its_line(content: str) -> None:
         ([{"name": "x", "type": "string", "required": "yes"}], "0.required must be true or false, not 'yes'"),
         ([{"name": "x", "type": "string", "default": 3}], "0 has a default that is not of type string"),
         ([{**KEYWORD, "default": "y"}], "0 has a default although it is required"),
-        ([KEYWORD, KEYWORD], "keyword is declared twice"),
+        ([KEYWORD, KEYWORD], "keyword is declared more than once"),
     ],
 )
 def test_a_wrong_declaration_is_one_sentence(document: object, problem: str) -> None:

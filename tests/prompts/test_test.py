@@ -164,7 +164,7 @@ def test_a_template_that_never_ends_is_refused_before_a_call(tenant: Tenant, fak
     loop = "{{ keyword }}{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
     with tenant_context(tenant) as alias:
         prompt_create(alias=alias, step="draft", content=loop, variables=[KEYWORD], note="why")
-    with pytest.raises(Refusal, match=r"cannot be rendered\. It takes too long: the limit is 1 s of CPU time"):
+    with pytest.raises(Refusal, match=r"cannot be rendered\. It takes too long\."):
         try_it(tenant, "--input", "keyword=tea")
     assert fake_llm.prompts == []
 

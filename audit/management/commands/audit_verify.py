@@ -78,5 +78,5 @@ def _last_good(reports: list[LogReport]) -> list[str]:
             anchor = _anchor(asdict(report.last_good_anchor))
             lines.append(_("%(log)s: the last good anchor is %(anchor)s.") % {"log": _name(report), "anchor": anchor})
         elif report.problems:
-            lines.append(_("%(log)s: the log has no good anchor.") % {"log": _name(report)})
+            lines.append(_("%(log)s: no anchor of the log could be confirmed.") % {"log": _name(report)})
     return lines

@@ -59,11 +59,12 @@ def read_variables(path: str | None) -> list[dict[str, object]] | None:
         return None
     try:
         document: list[dict[str, object]] = json.loads(_read(path))
-    except (ValueError, RecursionError) as error:
-        line = error.lineno if isinstance(error, json.JSONDecodeError) else 1
+    except json.JSONDecodeError as error:
         raise UnreadablePromptFile(
-            _("%(path)s is not JSON (line %(line)d).") % {"path": _shown(path), "line": line}
+            _("%(path)s is not JSON (line %(line)d).") % {"path": _shown(path), "line": error.lineno}
         ) from error
+    except (ValueError, RecursionError) as error:  # a number that is too long, or nesting that is too deep
+        raise UnreadablePromptFile(_("%(path)s cannot be read as JSON.") % {"path": _shown(path)}) from error
     return document
 
 
@@ -94,8 +95,7 @@ def _parse_input(pair: str, types: Mapping[str, str]) -> tuple[str, object]:
         return name, json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InvalidPrompt(
-            _("--input %(name)s is not of type %(type)s; write its value as JSON.")
-            % {"name": name, "type": types[name]},
+            _("The value of --input %(name)s must be JSON of type %(type)s.") % {"name": name, "type": types[name]},
             code="prompt_input_invalid",
         ) from error
 

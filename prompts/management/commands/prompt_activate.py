@@ -31,4 +31,4 @@ class Command(PromptCommand):
         return prompt_document(tenant_id=tenant_id, step=step, version=prompt.version)
 
     def present(self, document: PromptDocument) -> None:
-        self.stdout.write(_("New runs now use %(prompt)s.") % {"prompt": f"{document['step']} v{document['version']}"})
+        self.stdout.write(_("%(prompt)s is now active.") % {"prompt": f"{document['step']} v{document['version']}"})

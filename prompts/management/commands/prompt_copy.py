@@ -100,7 +100,9 @@ class Command(PromptCommand):
             "%(pending_count)d of %(tenant_count)d tenants were changed (batch %(batch_id)s).",
             document["tenant_count"],
         )
-        self.stdout.write(done % document)
+        # Each problem of a completed batch is a tenant whose change someone else has rolled back.
+        changed = document["pending_count"] - len(document["problems"])
+        self.stdout.write(done % {**document, "pending_count": changed})
 
     def handle(self, *args: Any, **options: Any) -> None:
         super().handle(*args, **options)
@@ -108,7 +110,9 @@ class Command(PromptCommand):
         if report.outcome == "completed" and not report.problems:
             return
         states = {
-            "completed": _("These tenants were not changed:"),
+            "completed": ngettext(
+                "This tenant was not changed:", "These tenants were not changed:", len(report.problems)
+            ),
             "rolled_back": _("No tenant was changed."),
             "unfinished": _("Batch %(id)s has not finished: fix the problems below, then run `seo-gen tenant recover`.")
             % {"id": report.batch_id},

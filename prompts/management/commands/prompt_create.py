@@ -45,7 +45,7 @@ class Command(OperatorCommand):
     def present(self, document: PromptDocument) -> None:
         values = {**document, "prompt": f"{document['step']} v{document['version']}"}
         if document["is_active"]:
-            self.stdout.write(_("New runs now use %(prompt)s.") % values)
+            self.stdout.write(_("%(prompt)s is now active.") % values)
         else:
             self.stdout.write(
                 _(

@@ -23,4 +23,4 @@ class Command(OperatorCommand):
         if document:
             print_versions(document)
         else:
-            self.stdout.write(_("There are no prompts."))
+            self.stdout.write(_("No prompts were found."))

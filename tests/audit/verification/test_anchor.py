@@ -118,7 +118,7 @@ def test_a_log_that_does_not_end_where_its_head_says_is_not_anchored(tenant: Ten
     with victim.triggers_off() as superuser:
         superuser.execute("UPDATE audit_chain_heads SET hash = repeat('f', 64)")
     [problem] = audit_anchor().problems
-    assert problem.startswith(f"Tenant {tenant.id}: the audit log does not end where its chain head says")
+    assert problem.startswith(f"Tenant {tenant.id}: the chain head does not confirm the end of the audit log")
     assert not AuditAnchor.objects.filter(identity=tenant.identity).exists()
 
 
@@ -355,7 +355,7 @@ def test_the_command_exits_1_if_something_is_wrong(
     assert (entry.action, entry.resource_type, entry.resource_id) == ("audit.verify", "tenant", control.tenant.id)
     assert entry.details == {"logs": 2, "problems": 0}
     change_anchors("DELETE FROM audit_anchors")
-    with pytest.raises(CommandError, match=r"^control: The anchors taken at "):
+    with pytest.raises(CommandError, match=r"^control: The anchors recorded at "):
         call_command("audit_verify", tenant_id=control.tenant.id)
 
 

@@ -84,8 +84,8 @@ def test_the_archived_log_of_an_erased_tenant_verifies(erased: Tenant) -> None:
     [
         ("UPDATE archived_audit_logs SET action = 'forged' WHERE identity = %s AND sequence = 5", "broken at entry 5"),
         ("DELETE FROM archived_audit_logs WHERE identity = %s AND sequence = 4", "broken at entry 4"),
-        ("DELETE FROM archived_audit_logs WHERE identity = %s AND sequence > 8", "entries now: 8."),
-        ("DELETE FROM archived_audit_logs WHERE identity = %s", "entries now: 0."),
+        ("DELETE FROM archived_audit_logs WHERE identity = %s AND sequence > 8", "entries found: 8."),
+        ("DELETE FROM archived_audit_logs WHERE identity = %s", "entries found: 0."),
         ("UPDATE audit_archives SET digest = 'x' WHERE identity = %s", "differs from what the control log recorded"),
         ("UPDATE archived_audit_logs SET tenant_id = 'x' WHERE identity = %s AND sequence = 5", "name another tenant"),
         (

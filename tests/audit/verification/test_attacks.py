@@ -91,7 +91,7 @@ def test_an_edited_entry_is_reported(victim: Victim) -> None:
         superuser.execute(f"UPDATE {victim.log.table} SET action = 'forged' WHERE sequence = 7")
     report = victim.report()
     assert kinds(report) == [(Kind.CHANGED, 7)]
-    assert report.problems[0].message == "Entry 7 was changed."
+    assert report.problems[0].message == "Entry 7 does not match its hash."
     assert report.last_good_anchor is None or report.last_good_anchor.sequence < 7
 
 

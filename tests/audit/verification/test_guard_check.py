@@ -30,7 +30,7 @@ ATTACKS = [
     ("ALTER TABLE {log} DISABLE TRIGGER prevent_audit_log_modification", MODIFICATION + " is disabled"),
     (
         "ALTER TABLE {log} ENABLE TRIGGER prevent_audit_log_truncation",
-        "firing of trigger prevent_audit_log_truncation on {log} is “not for replicas” instead of “always”",
+        "firing of trigger prevent_audit_log_truncation on {log}: “not for replicas” instead of “always”",
     ),
     ("DROP TRIGGER prevent_audit_log_modification ON {log}", MODIFICATION + " is missing"),
     (
@@ -38,41 +38,41 @@ ATTACKS = [
         "CREATE TRIGGER prevent_audit_log_modification BEFORE DELETE ON {log} FOR EACH ROW"
         " EXECUTE FUNCTION prevent_audit_log_modification();"
         "ALTER TABLE {log} ENABLE ALWAYS TRIGGER prevent_audit_log_modification",
-        MODIFICATION + " is “before delete for each row calls public.prevent_audit_log_modification” instead of",
+        MODIFICATION + ": “before delete for each row calls public.prevent_audit_log_modification” instead of",
     ),
     (
         "CREATE OR REPLACE FUNCTION prevent_audit_log_modification() RETURNS trigger LANGUAGE plpgsql"
         " AS 'BEGIN RETURN NEW; END'",
-        "function public.prevent_audit_log_modification is “owner: owner, plpgsql, sha256 ",
+        "function public.prevent_audit_log_modification: “owner: owner, plpgsql, sha256 ",
     ),
     (
         "CREATE OR REPLACE FUNCTION chain_{log}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER"
         " SET search_path = pg_catalog, pg_temp AS 'BEGIN RETURN NEW; END'",
-        "function public.chain_{log} is “",
+        "function public.chain_{log}: “",
     ),
     ("GRANT EXECUTE ON FUNCTION chain_{log}() TO PUBLIC", "privileges of PUBLIC on function chain_{log} should not"),
-    ("ALTER FUNCTION chain_{log}() RESET search_path", "function public.chain_{log} is “"),
+    ("ALTER FUNCTION chain_{log}() RESET search_path", "function public.chain_{log}: “"),
     ("GRANT UPDATE ON {log} TO PUBLIC", "privileges of PUBLIC on {log} should not exist (UPDATE)."),
     ("GRANT UPDATE (details) ON {log} TO PUBLIC", "privileges of PUBLIC on column {log}.details should not"),
     (
         "GRANT DELETE ON {log} TO {application}",
-        "privileges of application on {log} is “DELETE, INSERT, SELECT” instead of “INSERT, SELECT”",
+        "privileges of application on {log}: “DELETE, INSERT, SELECT” instead of “INSERT, SELECT”",
     ),
     ("GRANT SELECT ON {head} TO {application}", "privileges of application on {head} should not exist (SELECT)."),
     (
         "CREATE ROLE guard_test; GRANT INSERT ON {log} TO guard_test",
         "privileges of role guard_test on {log} should not",
     ),
-    ("ALTER TABLE {log} OWNER TO {application}", "table {log} is “owner: application, "),
+    ("ALTER TABLE {log} OWNER TO {application}", "table {log}: “owner: application, "),
     ("GRANT {owner} TO {application}", " to become the owner should not exist"),
     ("GRANT pg_write_all_data TO {application}", " to change {head} by way of another role should not exist"),
     ("CREATE RULE quiet AS ON INSERT TO {log} DO INSTEAD NOTHING", "rule quiet on {log} should not exist"),
     (
         "ALTER TABLE {log} ENABLE ROW LEVEL SECURITY",
-        "table {log} is “owner: owner, kind r, persistence p, row security",
+        "table {log}: “owner: owner, kind r, persistence p, row security",
     ),
     ("CREATE POLICY hidden ON {log} USING (false)", "policy hidden on {log} should not exist"),
-    ("ALTER TABLE {log} SET UNLOGGED", "table {log} is “owner: owner, kind r, persistence u”"),
+    ("ALTER TABLE {log} SET UNLOGGED", "table {log}: “owner: owner, kind r, persistence u”"),
     ("CREATE TABLE child () INHERITS ({log})", "table child, which inherits from {log} should not exist"),
     ("ALTER TABLE {log} DROP CONSTRAINT {log}_sequence_key", "constraint UNIQUE (sequence) on {log} is missing"),
     (

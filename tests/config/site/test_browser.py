@@ -155,7 +155,7 @@ def test_a_prompt_is_copied_edited_activated_and_rolled_back(staffed: Browser, t
         active = Prompt.objects.get(step="outline", is_active=True)
     staffed.open(f"/t/{tenant.id}/admin/prompts/prompt/{active.pk}/change/")
     staffed.click_link("New version from this one")
-    staffed.wait_for_text("It stays a draft")
+    staffed.wait_for_text("stays a draft")
     staffed.page()
     staffed.driver.find_element(By.NAME, "content").send_keys("\nMind the keyword.")
     staffed.fill(note="The keyword was missing.")
@@ -164,7 +164,7 @@ def test_a_prompt_is_copied_edited_activated_and_rolled_back(staffed: Browser, t
     staffed.page()
     staffed.driver.find_element(By.NAME, "content").send_keys("\nTyped, not saved.")
     staffed.click("[name=prompts_prompt_save_and_activate]")
-    staffed.wait_for_text("New runs now use")
+    staffed.wait_for_text("is now active.")
     with tenant_context(tenant):
         made = Prompt.objects.get(step="outline", is_active=True)
     assert made.version == active.version + 1
@@ -177,7 +177,7 @@ def test_a_prompt_is_copied_edited_activated_and_rolled_back(staffed: Browser, t
     staffed.click_link("Roll back")
     staffed.wait_for_text("Return to the version that was active before?")
     staffed.confirm()
-    staffed.wait_for_text(f"New runs now use {active}.")
+    staffed.wait_for_text(f"{active} is now active.")
     assert staffed.complaints() == []
 
 

@@ -265,7 +265,7 @@ def test_a_template_that_would_hang_is_refused_on_the_page(browser: Client, tena
     response = browser.post(_draft(tenant), {"content": "{{ 2**(10**9) }}", "variables": "[]"})
     assert response.status_code == 200
     page = response.content.decode()
-    assert "The template cannot be compiled. It takes too long: the limit is 1 s of CPU time." in page
+    assert "The template cannot be compiled. It takes too long." in page
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def test_typed_text_is_saved_and_activated_in_one(browser: Client, tenant: Tenan
     assert "prompts_prompt_save_and_activate" in html and f"{draft.pk}/activate/" not in html
     form = {"content": "Typed {{ keyword }}", "variables": VARIABLES, "note": "typed"}
     response = browser.post(page, {**form, "prompts_prompt_save_and_activate": "on"}, follow=True)
-    assert "New runs now use draft v2." in response.content.decode()
+    assert "draft v2 is now active." in response.content.decode()
     with tenant_context(tenant):
         active = Prompt.objects.get(step="draft", is_active=True)
     assert (active.pk, active.content, active.note) == (draft.pk, "Typed {{ keyword }}", "typed")
@@ -99,7 +99,7 @@ def test_a_used_version_is_activated_and_rolled_back(browser: Client, tenant: Te
     html = browser.get(f"{page}change/").content.decode()
     assert f"{draft.pk}/roll_back/" in html and "save_and_activate" not in html
     response = browser.post(f"{page}roll_back/", CONFIRMED, follow=True)
-    assert "New runs now use draft v1." in response.content.decode()
+    assert "draft v1 is now active." in response.content.decode()
     assert active_version(tenant) == 1
 
 
@@ -183,7 +183,7 @@ def test_a_past_runs_inputs_are_offered(browser: Client, filled: Filled, routed:
         ("{", "Enter a valid JSON."),
         ("[1]", "Enter a JSON object whose keys are names of variables."),
         ("", "The required variable keyword has no value."),
-        ('{"keyword": 1}', "The variable keyword is not of type string."),
+        ('{"keyword": 1}', "The value of keyword is not of type string."),
         ('{"tone": "dry"}', "Prompt draft v2 does not declare these variables: tone."),
     ],
 )
@@ -218,7 +218,7 @@ def test_lists_and_pages_show_author_note_and_use(browser: Client, filled: Fille
     for html in (listed, shown):
         assert "Default prompt of seo-gen." in html and "system" in html
     assert "0.0105" in listed
-    assert "1 step has used it." in shown and "Mean tokens: 1000 in, 500 out." in shown
+    assert "1 step has used this version." in shown and "Mean tokens: 1000 in, 500 out." in shown
     assert "Mean cost: 0.0105 USD." in shown and "Failure rate: 0%." in shown
 
 

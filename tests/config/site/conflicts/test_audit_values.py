@@ -115,14 +115,14 @@ def test_every_field_of_a_form_is_shown_or_hidden(superuser: User, tenant: Tenan
     [
         ({"name": "a/b", "changes": {"price": ["1.25", "1.5"]}}, "price of a/b changed from 1.25 to 1.5."),
         ({"name": "a/b", "changes": {"is_active": [True, False]}}, "is_active of a/b changed from yes to no."),
-        ({"changes": {"limit": [None, 3]}}, "limit of 7 was set to 3."),
-        ({"monthly_budget_usd": {"from": "5", "to": None}}, "monthly_budget_usd of 7 was removed; it was 5."),
+        ({"changes": {"limit": [None, 3]}}, "limit of 7 set to 3."),
+        ({"monthly_budget_usd": {"from": "5", "to": None}}, "monthly_budget_usd of 7 removed (before: 5)."),
         ({"from": {"provider": "a"}, "to": {"provider": "b"}}, "provider of 7 changed from a to b."),
         ({"model": "a/b", "old": {"input": "1"}, "new": {"input": "2"}}, "input price of a/b changed from 1 to 2."),
-        ({"name": "ann", "changes": {"roles": [["viewer all"], []]}}, "roles of ann was removed; it was viewer all."),
+        ({"name": "ann", "changes": {"roles": [["viewer all"], []]}}, "roles of ann removed (before: viewer all)."),
         # As role changes were written at first.
-        ({"name": "ann", "from": [], "to": ["viewer all"]}, "value of ann was set to viewer all."),
-        ({"name": "x", "values": {"name": "x"}}, "name of x was x."),
+        ({"name": "ann", "from": [], "to": ["viewer all"]}, "value of ann set to viewer all."),
+        ({"name": "x", "values": {"name": "x"}}, "name of x: x."),
     ],
 )
 def test_sentences(details: dict[str, object], sentence: str) -> None:
@@ -138,7 +138,7 @@ def test_a_change_is_shown_with_values_and_found_by_name_and_person(browser: Bro
     log = "/admin/audit_control/controlauditlog/"
     for query in (name[:-2], superuser.get_username()[:-1]):
         html = unescape(browser.get(log, {"q": query}).content.decode())
-        assert f"USD per 1,000 input tokens of openai/{name} was set to 0.0125." in html, query
+        assert f"USD per 1,000 input tokens of openai/{name} set to 0.0125." in html, query
         assert f"class of openai/{name} changed from pro to standard." in html and "Model changed" in html
     entry = ControlAuditLog.objects.get(resource_id=str(model.pk), action="llm.model.change")
     assert f'href="{page}"' in browser.get(f"{log}{entry.pk}/change/").content.decode()
@@ -161,7 +161,7 @@ def test_roles_are_kept_with_names_and_a_person_without_personal_data(browser: B
     assert entries["user.roles"] == {"name": user.username, "changes": {"roles": [[], ["viewer all"]]}}
     assert "Hanako" not in str(entries) and "h@a.jp" not in str(entries)
     log = f"/admin/audit_control/controlauditlog/?q={user.username}"
-    assert f"roles of {user.username} was set to viewer: all tenants." in browser.get(log).content.decode()
+    assert f"roles of {user.username} set to viewer: all tenants." in browser.get(log).content.decode()
     html = browser.get(log, headers={"accept-language": "ja"}).content.decode()
     assert "閲覧者: すべてのテナント" in html and "viewer all" not in html
     user.delete()

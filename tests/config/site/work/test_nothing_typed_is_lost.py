@@ -44,7 +44,7 @@ def test_a_draft_is_saved_before_it_is_activated_and_not_left_without_a_question
     staffed.driver.find_element(By.NAME, "content").send_keys("\nTyped before Try was pressed.")
     assert asks_before_leaving(staffed)
     staffed.click("[name=prompts_prompt_save_and_activate]")
-    staffed.wait_for_text("New runs now use")
+    staffed.wait_for_text("is now active.")
     with tenant_context(tenant):
         draft.refresh_from_db()
     assert draft.is_active and draft.content.endswith("Typed before Try was pressed.")
