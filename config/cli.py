@@ -203,7 +203,9 @@ def _expected(error: Exception) -> SeoGenError | None:
 
     reason = without_credentials(str(error).strip().partition("\n")[0])
     if isinstance(error, OperationalError):
-        return SeoGenError(_("The database cannot be used: %(reason)s") % {"reason": reason}, code="database_unusable")
+        return SeoGenError(
+            _("A database connection or statement failed: %(reason)s") % {"reason": reason}, code="database_unusable"
+        )
     sqlstate = getattr(error.__cause__, "sqlstate", None)
     if isinstance(error, InternalError) and sqlstate == READ_ONLY_TRANSACTION:
         return _read_only(reason)
@@ -242,7 +244,7 @@ def _table_missing(reason: str) -> SeoGenError:
             code="tenant_table_missing",
         )
     return SeoGenError(
-        _("The control database is not set up: %(reason)s.") % {"reason": reason},
+        _("The control database is not set up for this release: %(reason)s.") % {"reason": reason},
         hint=_("Run `seo-gen control setup`."),
         code="control_database_not_set_up",
     )

@@ -97,7 +97,10 @@ class OperatorCommand(BaseCommand):
             approval_id = request_approval(error, reason)
             raise Refusal(
                 _("Approval %(id)s was requested. Nothing else was done.") % {"id": approval_id},
-                hint=_("Once another person has approved it in the admin, pass --approval %(id)s instead.")
+                hint=_(
+                    "Once another person has approved it in the admin, run the command with --approval %(id)s instead"
+                    " of --request-approval."
+                )
                 % {"id": approval_id},
                 code="approval_requested",
             ) from error

@@ -93,8 +93,8 @@ class Conflict:
             ) % {"name": name}
         by, at = self.changed_by
         return _(
-            "Nothing was saved: %(by)s changed %(name)s at %(at)s, after you opened this page. Your values are kept"
-            " below. Save again to replace the stored values with yours."
+            "Nothing was saved: %(name)s was changed after you opened this page. The audit log has an entry by %(by)s"
+            " at %(at)s. Your values are kept below. Save again to replace the stored values with yours."
         ) % {"name": name, "by": by, "at": to_second(at)}
 
 

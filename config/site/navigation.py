@@ -45,7 +45,7 @@ def header(request: HttpRequest) -> str:
 
 def subheader(request: HttpRequest) -> str:
     tenant = _tenant(request)
-    return _("Tenant %(id)s") % {"id": tenant.id} if tenant else _("Control: all tenants")
+    return _("Tenant %(id)s") % {"id": tenant.id} if tenant else _("Control site")
 
 
 def symbol(request: HttpRequest) -> str:
@@ -156,7 +156,7 @@ def _control_menu(request: HttpRequest) -> list[Item]:
             _costs(request, "tenants.view_costs", _("Costs")),
             _item(request, "tenants.databaseserver", "database", _("Database servers")),
             _item(request, "tenants.tenantschema", "schema", _("Fleet")),
-            _item(request, "tenants.migrationbatch", "published_with_changes", _("Migrations")),
+            _item(request, "tenants.migrationbatch", "published_with_changes", _("Batches")),
         ),
         _group(
             _("Backups"),

@@ -98,7 +98,7 @@ def test_an_unreachable_database_is_reported_without_its_password(stack_home: st
     keys = {name: stack.settings_from_stack(stack_home)[name] for name in ("SECRET_KEY", "SEO_GEN_ENCRYPTION_KEYS")}
     refused = seo_gen("tenant", "list", home=stack_home, DATABASE_URL=address, **keys)
     assert refused.returncode == 1
-    assert refused.stderr.startswith("The database cannot be used: ")
+    assert refused.stderr.startswith("A database connection or statement failed: ")
     assert "hunter2" not in refused.stderr
     assert len(refused.stderr.strip().splitlines()) == 1
 
@@ -118,7 +118,7 @@ def test_a_control_database_without_tables_is_reported_as_not_set_up(stack_home:
     empty = {**given, "DATABASE_URL": superuser_url(given["DATABASE_URL"], "template1")}
     refused = seo_gen("tenant", "list", home=stack_home, **empty)
     assert refused.returncode == 1
-    assert refused.stderr.startswith("The control database is not set up: ")
+    assert refused.stderr.startswith("The control database is not set up for this release: ")
     assert "Run `seo-gen control setup`." in refused.stderr
 
 

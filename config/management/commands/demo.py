@@ -34,7 +34,7 @@ class Command(OperatorCommand):
         home = stack.find_home()
         stack.start(home, demo.NEEDED, on_progress=prepare.announce)
         tenants = demo.ensure_tenants(show_progress)
-        prepare.announce(_("Writing two articles of four steps each; this takes a minute or two"))
+        prepare.announce(_("Writing two articles; this can take a few minutes"))
         with run_progress() as on_progress:
             runs = demo.follow(home, demo.start_runs(), on_progress)
         document = demo.report(tenants, runs)

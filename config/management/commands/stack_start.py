@@ -39,7 +39,7 @@ class Command(OperatorCommand):
         if document["started"]:
             self.stdout.write(_("Started: %(names)s") % {"names": ", ".join(document["started"])})
         else:
-            self.stdout.write(_("Nothing was started: everything is already running."))
+            self.stdout.write(_("Nothing needed to be started."))
         if document["web"]:
             self.stdout.write(_("Admin: %(address)s") % {"address": document["web"]})
 
@@ -52,7 +52,7 @@ class Command(OperatorCommand):
             ) from error
         unknown = sorted(set(ports) - set(stack.NAMES))
         if unknown:
-            message = _("There is no service %(service)s. The services are: %(names)s.")
+            message = _('There is no service "%(service)s". The services are: %(names)s.')
             raise Refusal(
                 message % {"service": unknown[0], "names": ", ".join(stack.NAMES)},
                 returncode=2,

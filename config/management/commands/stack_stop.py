@@ -39,4 +39,4 @@ class Command(OperatorCommand):
         if document["stopped"]:
             self.stdout.write(_("Stopped: %(names)s") % {"names": ", ".join(document["stopped"])})
         else:
-            self.stdout.write(_("Nothing was stopped: nothing was running."))
+            self.stdout.write(_("Nothing needed to be stopped."))

@@ -23,6 +23,6 @@ class Command(OperatorCommand):
 
     def present(self, document: Any) -> None:
         self.stdout.write(
-            _("%(username)s can log in with a password until %(until)s.")
+            _("%(username)s can log in with a password until %(until)s, even if PASSWORD_LOGIN is off.")
             % {"username": document["username"], "until": document["expires_at"].isoformat(timespec="seconds")}
         )

@@ -16,7 +16,7 @@ class Command(OperatorCommand):
 
     def present(self, document: Any) -> None:
         if not document:
-            self.stdout.write(_("There are no accounts yet; `manage.py createsuperuser` creates the first."))
+            self.stdout.write(_("There are no staff accounts; `manage.py createsuperuser` creates one."))
             return
         print_table(
             [_("name"), _("account"), _("last login"), _("roles")],

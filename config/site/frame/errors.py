@@ -36,7 +36,7 @@ def bad_request(request: HttpRequest, exception: Exception | None = None) -> Htt
 
 
 def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    text = _("Your account may not see or do this. Ask an administrator to give your account a role that allows it.")
+    text = _("Your account may not see or do this. If you need to, ask an administrator.")
     return error_response(HTTPStatus.FORBIDDEN, _("Not allowed"), text)
 
 
@@ -69,11 +69,11 @@ def server_error(request: HttpRequest) -> HttpResponse:
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """Refuse a form without a valid token: usually one that was open while its user logged in again elsewhere."""
     text = _(
-        "Nothing was saved, because this form is no longer valid. This usually happens when you have logged in again"
-        " since opening it. Go back, reload the page and send the form again. The browser must accept cookies from this"
-        " site."
+        "Nothing was saved, because the server could not verify that this form came from this site. This usually"
+        " happens when you have logged in again since opening the form. Go back, reload the page and send the form"
+        " again. The browser must accept cookies from this site."
     )
-    return error_response(HTTPStatus.FORBIDDEN, _("The form has expired"), text)
+    return error_response(HTTPStatus.FORBIDDEN, _("The form was not accepted"), text)
 
 
 def error_response(

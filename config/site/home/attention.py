@@ -30,6 +30,7 @@ from tenants.models import (
     Backup,
     BackupKind,
     BackupStatus,
+    BatchKind,
     OperationRequest,
     RequestKind,
     RequestStatus,
@@ -77,7 +78,12 @@ def run_sections(visible: QuerySet[Tenant]) -> list[Section]:
     waiting = [_run_row(run) for run in found if run.pause_cause == PauseCause.REVIEW]
     others = [_run_row(run) for run in reversed(found) if run.pause_cause != PauseCause.REVIEW]
     return [
-        _section("stopped", _("Runs that failed or are paused"), _("No run has failed recently or is paused."), others),
+        _section(
+            "stopped",
+            _("Runs that failed or are paused"),
+            _("No run has failed recently or is paused, except for review."),
+            others,
+        ),
         _section("reviews", _("Runs waiting for review"), _("No run is waiting for review."), waiting),
     ]
 
@@ -234,7 +240,7 @@ def _worker_sentence(seconds: float | None) -> str:
         return ngettext(
             "A worker was last seen %(minutes)d minute ago.", "A worker was last seen %(minutes)d minutes ago.", minutes
         ) % {"minutes": minutes}
-    return _("A worker is running.")
+    return _("A worker was seen within the last minute.")
 
 
 def _counted(found: QuerySet[Any]) -> QuerySet[Any]:
@@ -284,7 +290,9 @@ def _operation_row(*, key: str, kind: str, about: str, user_id: str, error: str,
     words = _("Requested by %(user)s.") if state == RequestStatus.REQUESTED else _("Started by %(user)s.")
     by = words % {"user": user_id.removeprefix("staff:")}
     detail = joined(error, by)
-    return Row(name, url, badge, color, tenant=about or str(_("all")), detail=detail, at=started_at)
+    # A copy of prompts concerns several tenants, but not necessarily all.
+    several = _("all tenants") if kind == BatchKind.MIGRATE else ""
+    return Row(name, url, badge, color, tenant=about or several, detail=detail, at=started_at)
 
 
 def _backup_row(tenant: Any) -> Row:

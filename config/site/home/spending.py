@@ -96,7 +96,7 @@ def _budget_row(*, id: str, name: str, used: Decimal, monthly_budget_usd: Decima
     return Row(
         text=name,
         url=reverse("admin:tenants_tenant_change", args=[id]),
-        badge=_("spent") if is_spent else _("running low"),
+        badge=_("used up") if is_spent else _("running low"),
         color="danger" if is_spent else "warning",
         tenant=id,
         detail=_("%(used)s of %(budget)s USD") % {"used": dollars(used), "budget": dollars(monthly_budget_usd)},

@@ -56,7 +56,7 @@ def _sections() -> list[Section]:
         Section(
             "stopped",
             _("Runs that failed or are paused"),
-            _("No run has failed recently or is paused."),
+            _("No run has failed recently or is paused, except for review."),
             [_row(run, errors.get(run.pk) or str(CAUSES.get(run.pause_cause, ""))) for run in stopped[:ROWS_MAX]],
             len(stopped),
             f"{runs}?status__in={RunStatus.FAILED},{RunStatus.PAUSED}",
@@ -105,4 +105,5 @@ def _spending() -> dict[str, Any]:
         "budget": None if budget is None else dollars(budget),
         "percent": percent,
         "is_short": budget is not None and percent >= settings.BUDGET_WARNING_PERCENT,
+        "is_used_up": budget is not None and used >= budget,
     }

@@ -60,7 +60,7 @@ def _openid() -> Iterator[checks.CheckMessage]:
 def _passwords() -> Iterator[checks.CheckMessage]:
     if not settings.PASSWORD_LOGIN and not is_configured():
         yield _error(
-            _("PASSWORD_LOGIN is off and no OpenID provider is set, so no one could log in."),
+            _("PASSWORD_LOGIN is off, but no OpenID provider is set."),
             4,
             _("Set OIDC_ISSUER and OIDC_CLIENT_ID, or turn PASSWORD_LOGIN on."),
         )

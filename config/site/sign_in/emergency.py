@@ -43,12 +43,12 @@ def password_permit(*, username: str, minutes: int) -> PasswordPermit:
     if not (user.is_superuser and user.is_active and user.is_staff):
         raise AccountUnsuitable(
             _("%(username)s is not an active superuser with staff status.") % {"username": username},
-            hint=_("Name an active superuser; other staff log in through the OpenID provider."),
+            hint=_("Name an active superuser with staff status."),
         )
     if not user.has_usable_password():
         raise AccountUnsuitable(
             _("%(username)s has no password.") % {"username": username},
-            hint=_("Set one with `manage.py changepassword`."),
+            hint=_("Set a password with `manage.py changepassword USERNAME`."),
         )
     if not 1 <= minutes <= MINUTES_MAX:
         raise AccountUnsuitable(

@@ -77,7 +77,7 @@ def factor_enrol(*, user: User, secret: str, code: str) -> Enrolled:
     with transaction.atomic(using="default"):
         User.objects.using("default").select_for_update().get(pk=user.pk)
         if SecondFactor.objects.using("default").filter(user=user).exists():
-            raise CodeRefused(_("Your account has a second factor already."), hint=_("Turn it off first."))
+            raise CodeRefused(_("Your account has a second factor already."), hint=_("Reload the page."))
         factor = SecondFactor.objects.using("default").create(
             user=user, secret=secret, confirmed_at=timezone.now(), last_step=step
         )
@@ -144,14 +144,12 @@ def _verify(user: User, code: str) -> CodeRefused | None:
     now = timezone.now()
     factor = SecondFactor.objects.using("default").select_for_update().filter(user=user).first()
     if factor is None:
-        return CodeRefused(_("Your account has no second factor."), hint=_("Log in again."))
+        return CodeRefused(_("Your account has no second factor."), hint=_("If you are logging in, start again."))
     if factor.locked_until and factor.locked_until > now:
         minutes = minutes_until(factor.locked_until)
         return CodeRefused(
             _("Too many wrong codes were entered."),
-            hint=ngettext(
-                "Wait %(count)d minute, then use a new code.", "Wait %(count)d minutes, then use a new code.", minutes
-            )
+            hint=ngettext("Wait %(count)d minute, then try again.", "Wait %(count)d minutes, then try again.", minutes)
             % {"count": minutes},
         )
     if factor.locked_until:
@@ -162,7 +160,7 @@ def _verify(user: User, code: str) -> CodeRefused | None:
         _count_failure(factor, now)
         return CodeRefused(
             _("This code is wrong or was used already."),
-            hint=_("Enter the code that the app shows now, or an unused recovery code."),
+            hint=_("Enter the next code that the app shows, or an unused recovery code."),
         )
     factor.last_step = max(factor.last_step, step or 0)
     factor.failures = 0

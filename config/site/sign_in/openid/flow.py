@@ -73,10 +73,12 @@ def returned_claims(request: HttpRequest, *, redirect_uri: str) -> tuple[Begun, 
     found = provider()
     if request.GET.get("iss", found.issuer) != found.issuer:
         # RFC 9207: this is the response of another provider.
-        raise OpenIDRefused(_not_begun(), reason="issuer")
+        message = _("The response did not come from %(provider)s.") % {"provider": settings.OIDC_NAME}
+        hint = _("Try again; if this continues, tell an administrator.")
+        raise OpenIDRefused(message, hint=hint, reason="issuer")
     code = request.GET.get("code", "")
     if not code:
-        message = _("%(provider)s did not complete the login.") % {"provider": settings.OIDC_NAME}
+        message = _("%(provider)s did not confirm your account.") % {"provider": settings.OIDC_NAME}
         raise OpenIDRefused(message, hint=_("Try again."), reason="no code")
     token = id_token_of(found, code=code, verifier=begun.verifier, redirect_uri=redirect_uri)
     return begun, claims_of(token, provider=found, nonce=begun.nonce)
@@ -87,7 +89,8 @@ def _take(request: HttpRequest) -> Begun:
     values = begun.pop(request.GET.get("state", ""), None)
     request.session[KEY] = begun
     if values is None:
-        raise OpenIDRefused(_not_begun(), hint=_("Start the login again."), reason="state")
+        message = _("The response does not belong to a login that is in progress in this browser.")
+        raise OpenIDRefused(message, hint=_("Start again."), reason="state")
     found = Begun(**values)
     if not 0 <= time.time() - found.begun_at < LASTS_S:
         raise OpenIDRefused(_("The login took too long."), hint=_("Start it again."), reason="too late")
@@ -96,7 +99,3 @@ def _take(request: HttpRequest) -> Begun:
 
 def _begun(request: HttpRequest) -> dict[str, Any]:
     return dict(request.session.get(KEY) or {})
-
-
-def _not_begun() -> str:
-    return _("This login was not started in this browser, or was used already.")

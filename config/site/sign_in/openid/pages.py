@@ -77,7 +77,11 @@ def callback_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
 
 def _link(request: HttpRequest, user_id: int, *, issuer: str, subject: str) -> HttpResponse:
     if request.user.pk != user_id:
-        raise OpenIDRefused(_("You are no longer logged in."), hint=_("Log in, then link again."), reason="logged out")
+        raise OpenIDRefused(
+            _("You are no longer logged in to the account that you wanted to link."),
+            hint=_("Log in to that account, then link it again."),
+            reason="logged out",
+        )
     identity_link(user=User.objects.using("default").get(pk=user_id), issuer=issuer, subject=subject)
     messages.success(request, _("Your OpenID account is linked. You can log in with it from now on."))
     return HttpResponseRedirect(reverse("admin:account"))

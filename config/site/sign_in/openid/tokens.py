@@ -79,7 +79,7 @@ def _reason(error: jwt.PyJWTError) -> str:
 
 def _invalid(reason: str) -> OpenIDRefused:
     return OpenIDRefused(
-        _("The response from %(provider)s is not valid for this login.") % {"provider": settings.OIDC_NAME},
-        hint=_("Start the login again; if this continues, tell an administrator."),
+        _("The response from %(provider)s is not valid.") % {"provider": settings.OIDC_NAME},
+        hint=_("Try again; if this continues, tell an administrator."),
         reason=reason,
     )

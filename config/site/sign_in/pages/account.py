@@ -80,7 +80,7 @@ def factor_off_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
         request,
         form,
         title=_("Replace the second factor") if is_required else _("Turn off the second factor"),
-        submit=_("Log out and set up a new one") if is_required else _("Turn off"),
+        submit=_("Log out and set up a new second factor") if is_required else _("Turn off"),
         explanation=_("You will be logged out everywhere. The next login asks you to set up a new second factor.")
         if is_required
         else _("Afterwards, you will log in without a second factor."),
@@ -160,7 +160,7 @@ def sign_ins_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
         [
             as_link(reverse("admin:sign_ins_user", args=[user.pk]), user.get_username()),
             _yes(user.is_active, _("active"), _("inactive")),
-            _yes(user.pk in with_factor, _("on"), _("off")),
+            _yes(user.pk in with_factor and settings.SECOND_FACTOR != "off", _("on"), _("off")),
             _("linked") if user.pk in linked else "-",
             user.open_count,
             _moment(user.seen),
@@ -192,14 +192,20 @@ def sign_ins_user_page(site: AdminSite, request: HttpRequest, user_id: int) -> H
 
 def _manage(request: HttpRequest, user: User) -> None:
     if "reset" in request.POST:
-        factor_reset(user=user)
-        messages.success(request, _("The second factor of %(user)s was reset.") % {"user": user.get_username()})
+        if factor_reset(user=user):
+            messages.success(request, _("The second factor of %(user)s was reset.") % {"user": user.get_username()})
+        else:
+            messages.info(request, _("%(username)s has no second factor.") % {"username": user.get_username()})
     elif "unlock" in request.POST:
-        logins_unlock(username=user.get_username())
-        messages.success(request, _("The login locks of %(user)s were removed.") % {"user": user.get_username()})
+        if logins_unlock(username=user.get_username()):
+            messages.success(request, _("The login locks of %(user)s were removed.") % {"user": user.get_username()})
+        else:
+            messages.info(request, _("The name %(user)s was not locked.") % {"user": user.get_username()})
     elif "unlink" in request.POST:
-        _unlink(user)
-        messages.success(request, _("The OpenID account of %(user)s was unlinked.") % {"user": user.get_username()})
+        if _unlink(user):
+            messages.success(request, _("The OpenID account of %(user)s was unlinked.") % {"user": user.get_username()})
+        else:
+            messages.info(request, _("No OpenID account was linked to %(user)s.") % {"user": user.get_username()})
     else:
         rows = sessions_of(user)
         if "end" in request.POST:
@@ -207,10 +213,13 @@ def _manage(request: HttpRequest, user: User) -> None:
         _say_ended(request, sessions_end(rows, reason=EndReason.ADMINISTRATOR))
 
 
-def _unlink(user: User) -> None:
+def _unlink(user: User) -> bool:
+    """Remove the user's links; return whether there were any."""
     with transaction.atomic(using="default"):
-        if LinkedIdentity.objects.using("default").filter(user=user).delete()[0]:
+        removed, _rows = LinkedIdentity.objects.using("default").filter(user=user).delete()
+        if removed:
             record(using="default", action="openid.unlink", resource_type="user", resource_id=str(user.pk))
+    return bool(removed)
 
 
 def _page(site: AdminSite, request: HttpRequest, user: User, *, title: str, is_own: bool) -> TemplateResponse:

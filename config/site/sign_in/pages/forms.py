@@ -41,7 +41,7 @@ class LoginForm(AuthenticationForm):
             return locked(attempt)
         if not may_use_password(attempt.username):
             return ValidationError(
-                _("Passwords are not accepted here. Log in with your company account."), code="password_off"
+                _("You cannot log in with a password. Log in with your company account."), code="password_off"
             )
         return error
 
@@ -114,8 +114,8 @@ class PasswordAndCodeForm(AnyCodeForm):
 def locked(attempt: Attempt) -> ValidationError:
     minutes = attempt.minutes_locked
     message = ngettext(
-        "Too many failed logins. Wait %(count)d minute, then try again.",
-        "Too many failed logins. Wait %(count)d minutes, then try again.",
+        "Too many failed attempts. Wait %(count)d minute, then try again.",
+        "Too many failed attempts. Wait %(count)d minutes, then try again.",
         minutes,
     )
     return ValidationError(message % {"count": minutes}, code="locked")

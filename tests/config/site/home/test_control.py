@@ -97,7 +97,7 @@ def test_everything_that_needs_attention_has_a_row_that_leads_to_it(browser: Cli
     assert len(sections["models"].rows) == 1
     spending = page.context["spending"]
     assert spending.today >= Decimal("9.87") and spending.month >= spending.today
-    assert page.context["queue"]["worker"] == "A worker is running."
+    assert page.context["queue"]["worker"] == "A worker was seen within the last minute."
     text = page.content.decode()
     assert all(row.url in text for section in sections.values() for row in section.rows)
 

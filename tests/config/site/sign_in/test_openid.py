@@ -22,8 +22,8 @@ from tests.support.staff import make_user
 
 START, CALLBACK = "/admin/sign-in/openid/", "/admin/sign-in/openid/callback/"
 NO_ACCESS = "Your account at Example cannot be used here. Ask an administrator."
-INVALID = "The response from Example is not valid for this login."
-NOT_BEGUN = "This login was not started in this browser, or was used already."
+INVALID = "The response from Example is not valid."
+NOT_BEGUN = "The response does not belong to a login that is in progress in this browser."
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +149,7 @@ def test_a_refusal_at_the_provider_and_a_broken_one_are_one_sentence(provider: O
     client = Client()
     _code, query = provider.authorize(client.get(START)["Location"])
     client.get(CALLBACK, {"error": "access_denied", "state": query["state"]})
-    assert refusal(client) == "Example did not complete the login. Try again."
+    assert refusal(client) == "Example did not confirm your account. Try again."
     _code, query = provider.authorize(client.get(START)["Location"])
     client.get(CALLBACK, {"code": "wrong", "state": query["state"]})
     assert "Example did not answer as expected." in refusal(client)
@@ -161,7 +161,7 @@ def test_a_refusal_at_the_provider_and_a_broken_one_are_one_sentence(provider: O
     assert client.get(START)["Location"] == "/admin/login/"
     _code, query = provider.authorize(_started(provider, client))
     client.get(CALLBACK, {"code": _code, "state": query["state"], "iss": "https://elsewhere.example"})
-    assert NOT_BEGUN in refusal(client)
+    assert "The response did not come from Example." in refusal(client)
 
 
 def _started(provider: OpenIDServer, client: Client) -> str:
@@ -269,10 +269,10 @@ def test_without_passwords_only_a_permitted_superuser_uses_one(
     monkeypatch.setattr(settings, "PASSWORD_LOGIN", False)
     assert 'name="password"' not in Client().get("/admin/login/").content.decode()
     for user in (staff, superuser):
-        assert "Passwords are not accepted here." in alerts(log_in(Client(), user.username))[0]
+        assert "You cannot log in with a password." in alerts(log_in(Client(), user.username))[0]
     password_permit(username=superuser.username, minutes=5)
     assert 'name="password"' in Client().get("/admin/login/").content.decode()
-    assert "Passwords are not accepted here." in alerts(log_in(Client(), staff.username))[0]
+    assert "You cannot log in with a password." in alerts(log_in(Client(), staff.username))[0]
     client = Client()
     assert log_in(client, superuser.username).status_code == 302
     PasswordPermit.objects.all().delete()

@@ -25,7 +25,7 @@ from tests.support.staff import PASSWORD, Filled, make_user
 
 CODE, ENROL, ACCOUNT = "/admin/sign-in/code/", "/admin/sign-in/set-up/", "/admin/account/"
 OFF, NEW_CODES = "/admin/account/second-factor/off/", "/admin/account/second-factor/codes/"
-WRONG = "This code is wrong or was used already. Enter the code that the app shows now, or an unused recovery code."
+WRONG = "This code is wrong or was used already. Enter the next code that the app shows, or an unused recovery code."
 WRONG_FOR_NEW = "This code is wrong. Enter the code that the app shows now."
 # What a visitor may open; everything else sends them to the login.
 OPEN = {
@@ -132,7 +132,7 @@ def test_guessing_codes_is_locked_whatever_comes_next(staff: User) -> None:
         assert alerts(enter(client, "000000")) == [WRONG]
     for code in (code_of(secret), codes[0]):
         minutes = settings.LOGIN_LOCK_S // 60
-        told = f"Too many wrong codes were entered. Wait {minutes} minutes, then use a new code."
+        told = f"Too many wrong codes were entered. Wait {minutes} minutes, then try again."
         assert alerts(enter(client, code)) == [told]
     assert actions(staff)[-1] == "second_factor.lock"
     SecondFactor.objects.filter(user=staff).update(locked_until=timezone.now() - timedelta(seconds=1))

@@ -19,7 +19,7 @@ from config.site.sign_in.throttle import logins_unlock, name_digest
 from tests.config.site.sign_in.logging_in import actions, alerts, entries, is_logged_in, log_in
 from tests.support.staff import PASSWORD
 
-LOCKED = "Too many failed logins. Wait 15 minutes, then try again."
+LOCKED = "Too many failed attempts. Wait 15 minutes, then try again."
 
 
 @pytest.fixture
