@@ -465,6 +465,17 @@ def reason_of_disk(error: OSError) -> str:
     return f"{error.filename}: {reason}" if error.filename else reason
 
 
+def failure_reason(error: BaseException) -> str:
+    """Return a sentence that says why an operation failed, to store in its record. Never quotes an unexpected error."""
+    if isinstance(error, SeoGenError):
+        return error.message
+    if isinstance(error, OSError):
+        return _("The disk or a file cannot be used: %(reason)s.") % {"reason": reason_of_disk(error)}
+    if isinstance(error, Exception):
+        return _("Unexpected error (%(name)s).") % {"name": type(error).__name__}
+    return _("It was interrupted.")
+
+
 @contextmanager
 def disk_failures_told() -> Iterator[None]:
     """Turn an `OSError` in the block, such as a full disk, into a `TenantError`, which does not name the tenant.

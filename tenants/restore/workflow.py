@@ -30,6 +30,7 @@ from tenants.errors import (
     TenantUnfinished,
     TenantWithoutServer,
     disk_failures_told,
+    failure_reason,
 )
 from tenants.files.files_read import RESTORE, Given, Reader, reading_begin
 from tenants.fleet.batch import fleet_shared
@@ -162,7 +163,7 @@ def undone_on_failure(server_session: ServerSession, tenant: Tenant, row: Restor
         yield
     except BaseException as failure:
         try:
-            _undo(server_session, tenant, row, _reason(failure))
+            _undo(server_session, tenant, row, failure_reason(failure))
         except Exception as error:
             raise TenantUnfinished(tenant.id, row.operation.kind) from error
         raise
@@ -190,7 +191,7 @@ def replace(tenant: Tenant, server_session: ServerSession, row: Restore, on_prog
         try:
             happened = swap.is_swapped(server_session, row)
             if not happened:
-                _undo(server_session, tenant, row, _reason(failure))
+                _undo(server_session, tenant, row, failure_reason(failure))
         except Exception as error:
             raise TenantUnfinished(tenant.id, row.operation.kind) from error
         if happened:
@@ -291,7 +292,3 @@ def _heads(server_session: ServerSession, tenant: Tenant, row: Restore) -> dict[
         entries = AuditLog.objects.using(connection.alias).filter(action="tenant.restore")
         details = entries.order_by("-sequence").values_list("details", flat=True).first() or {}
     return {name: details.get(name) for name in ("replaced", "restored")}
-
-
-def _reason(failure: BaseException) -> str:
-    return failure.message if isinstance(failure, SeoGenError) else type(failure).__name__

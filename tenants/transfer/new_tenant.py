@@ -21,9 +21,8 @@ from django.utils.translation import gettext as _
 from audit.log.chain_check import chain_head
 from audit.log.entries import record
 from config.base.databases import CONTROL
-from config.base.errors import SeoGenError
 from tenants.app_hooks import contents
-from tenants.errors import RestoreRefused, TenantExists, TenantUnfinished
+from tenants.errors import RestoreRefused, TenantExists, TenantUnfinished, failure_reason
 from tenants.files import tenant_storage
 from tenants.files.files_read import Given, Reader, reading_begin
 from tenants.files.tar import File, matching
@@ -114,7 +113,7 @@ def newcomer(
             yield made
         except BaseException as failure:
             try:
-                _undo(made, failure.message if isinstance(failure, SeoGenError) else type(failure).__name__)
+                _undo(made, failure_reason(failure))
             except Exception as error:
                 raise TenantUnfinished(tenant_id, kind) from error
             raise
