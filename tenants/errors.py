@@ -262,15 +262,28 @@ class BackupFailed(TenantError):
 
 
 class RestoreRefused(TenantError):
-    """A restore, an undo of a restore, or a clone was refused, or failed and was undone."""
+    """A restore, an undo of a restore, or a clone was refused, or failed and was undone.
+
+    Also raised for an import that was interrupted and undone.
+    """
 
     code = "restore_refused"
 
-    def __init__(self, tenant_id: str, reason: str, *, hint: str = "", code: str = "") -> None:
+    def __init__(
+        self,
+        tenant_id: str,
+        reason: str,
+        *,
+        created: bool = False,
+        hint: str = "",
+        page_hint: str = "",
+        code: str = "",
+    ) -> None:
+        """Pass `created` if the tenant was to be created: by a clone, or by an import that was interrupted."""
+        outcome = _("Tenant %(id)s was not created.") if created else _("Tenant %(id)s was not restored.")
+        unchanged = _("Nothing was left behind.") if created else _("Its database is unchanged.")
         super().__init__(
-            because(_("Tenant %(id)s was not restored.") % {"id": tenant_id}, reason),
-            hint=hint or _("Its database is unchanged."),
-            code=code,
+            because(outcome % {"id": tenant_id}, reason), hint=hint or unchanged, page_hint=page_hint, code=code
         )
 
 
@@ -398,10 +411,11 @@ class DeletionRefused(TenantError):
 
     code = "deletion_refused"
 
-    def __init__(self, tenant_id: str, reason: str, *, hint: str = "", code: str = "") -> None:
+    def __init__(self, tenant_id: str, reason: str, *, hint: str = "", page_hint: str = "", code: str = "") -> None:
         super().__init__(
             because(_("Tenant %(id)s was not deleted.") % {"id": tenant_id}, reason),
             hint=hint or _("Nothing was changed."),
+            page_hint=page_hint,
             code=code,
         )
 
@@ -411,11 +425,11 @@ class DeletionUnfinished(TenantError):
 
     code = "deletion_unfinished"
 
-    def __init__(self, tenant_id: str, reason: str, *, hint: str = "", code: str = "") -> None:
+    def __init__(self, tenant_id: str, reason: str, *, hint: str = "", page_hint: str = "", code: str = "") -> None:
         super().__init__(
             because(_("Tenant %(id)s is closed, but not deleted yet.") % {"id": tenant_id}, reason),
             hint=hint or _("Fix this, then repeat the command or run `seo-gen tenant recover`."),
-            page_hint="" if hint else recover_on_page(),
+            page_hint=page_hint if hint else recover_on_page(),
             code=code,
         )
 

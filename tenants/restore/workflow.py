@@ -101,6 +101,10 @@ def require_idle(tenant: Tenant, server_session: ServerSession) -> None:
             tenant.id,
             _("Runs are still in progress: %(runs)s.") % {"runs": ", ".join(runs[:5])},
             hint=_("Wait for them, or pass --stop-runs. The tenant's database is unchanged."),
+            page_hint=_(
+                "Wait for them, or request it again and switch on “Continue even if runs are in progress”. The tenant's"
+                " database is unchanged."
+            ),
             code="runs_at_work",
         )
 

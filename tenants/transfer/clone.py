@@ -123,9 +123,7 @@ def _refusing(new_id: str) -> Iterator[None]:
     except (TenantExists, TenantUnfinished):
         raise
     except SeoGenError as error:
-        raise RestoreRefused(
-            new_id, error.message, hint=error.hint or _("Nothing was left behind."), code=error.code
-        ) from error
+        raise RestoreRefused(new_id, error.message, created=True, hint=error.hint, code=error.code) from error
 
 
 def _files(origin: Tenant, file: BackupFile | None, age_identity_file: str | None) -> Iterator[File]:

@@ -199,7 +199,7 @@ def recover(operation: TenantOperation, on_progress: OnProgress, _identity_file:
     with ServerSession(tenant.server, database_prefix(), work) as server_session:
         server_session.end_predecessors()
         _undo(Newcomer(tenant, operation, server_session, on_progress, work), _("It was interrupted and undone."))
-    raise RestoreRefused(tenant.id, _("The operation was interrupted."), hint=_("Nothing was left behind."))
+    raise RestoreRefused(tenant.id, _("The operation was interrupted."), created=True)
 
 
 def _begin(tenant: Tenant, kind: str, source: str, given: Given | None, origin: Reader | None) -> TenantOperation:

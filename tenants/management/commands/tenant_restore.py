@@ -40,7 +40,11 @@ class Command(OperatorCommand):
         parser.add_argument(
             "--age-identity-file", metavar="FILE", help="The age identity that decrypts an encrypted backup."
         )
-        parser.add_argument("--stop-runs", action="store_true", help="Restore even if runs are in progress; they fail.")
+        parser.add_argument(
+            "--stop-runs",
+            action="store_true",
+            help="Continue even if runs are in progress: a restore makes them fail, an undo leaves them as they are.",
+        )
         parser.add_argument("--confirm", action="store_true", help="Skip the prompt for the tenant's id.")
         super().add_arguments(parser)
 

@@ -21,11 +21,22 @@ from pytest_django import Settings
 from audit.control.models import ControlAuditLog
 from config.base.errors import SeoGenError
 from tenants.lifecycle.suspend import tenant_suspend
-from tenants.models import Backup, BackupKind, BackupStatus, Erasure, OperationRequest, RequestStatus, Tenant
+from tenants.models import (
+    Backup,
+    BackupKind,
+    BackupStatus,
+    Erasure,
+    OperationRequest,
+    RequestStatus,
+    Tenant,
+    database_prefix,
+)
 from tenants.operations import tenant_lock
 from tenants.requests.errors import OperationAlreadyRequested
 from tenants.requests.exports import exports_expire
 from tenants.requests.work import operations_work
+from tenants.schema.inspection import database_of
+from tenants.servers.session import ServerSession
 from tests.support.forked import forked
 from tests.support.staff import give_role, make_user
 from tests.tenants.support.created import new_id
@@ -183,6 +194,17 @@ def test_what_cannot_begin_is_refused_with_the_services_sentence(browser: Client
     work(request)
     assert (request.status, request.error_code) == (RequestStatus.REFUSED, "restore_undo_none")
     assert request.error in browser.get(f"/admin/tenants/operationrequest/{request.pk}/change/").content.decode()
+
+
+def test_a_refusal_names_the_form_and_no_option_of_the_command(browser: Client, tenant: Tenant) -> None:
+    assert tenant.server is not None
+    with ServerSession(tenant.server, database_prefix()) as server_session:
+        server_session.drop_database(database_of(tenant))
+    request = ask(browser, tenant, "erase", typed_id=tenant.id)
+    work(request)
+    assert (request.status, request.error_code) == (RequestStatus.REFUSED, "deletion_refused")
+    assert "switch on “Continue even if the tenant's audit log is broken or missing”" in request.error
+    assert "--accept" not in request.error
 
 
 def test_an_operation_waits_for_another_process_and_for_its_tenant(browser: Client, tenant: Tenant) -> None:

@@ -20,6 +20,7 @@ from django.db import connections
 
 from audit.control.models import ControlAuditLog
 from audit.models import AuditLog
+from config.base.errors import shown_on_page
 from config.stack.postgres import binaries_folder
 from runs.models import Run, RunStatus, Step
 from tenants.errors import (
@@ -170,6 +171,8 @@ def test_running_runs_block_a_restore_unless_stopped(tenant: Tenant, tmp_path: P
         Step.objects.using(alias).filter(run_id=run).update(lease_expires_at="2999-01-01T00:00Z")
     file = back_up(tenant, tmp_path)
     with pytest.raises(RestoreRefused, match=f"Runs are still in progress: {run}. Wait for them, or pass --stop-runs"):
+        tenant_restore(tenant_id=tenant.id, backup_file=file)
+    with shown_on_page(), pytest.raises(RestoreRefused, match="switch on “Continue even if runs are in progress”"):
         tenant_restore(tenant_id=tenant.id, backup_file=file)
     report = tenant_restore(tenant_id=tenant.id, backup_file=file, stop_runs=True)
     assert report.failed_runs == [str(run)]
