@@ -56,7 +56,7 @@ class Loss:
     tenant_id: str
     name: str
     databases: list[HeldDatabase]
-    # {table: rows}
+    # {table: rows}; {} if the database is gone or cannot be read.
     rows: dict[str, int]
     storage: HeldStorage
     backups: list[HeldBackup]

@@ -17,13 +17,13 @@ from config.base.errors import SeoGenError
 from llm.transfer import LLMConfiguration, configuration_add
 from tenants.backup.manifest import Manifest
 from tenants.erasure_ledger import note_return, require_not_erased
-from tenants.errors import ImportRefused, TenantExists, TenantUnfinished, disk_failures_told
+from tenants.errors import ImportRefused, InvalidTenant, TenantExists, TenantUnfinished, disk_failures_told
 from tenants.files.age_encryption import age_identity_require
 from tenants.files.files_read import Given, Reader, location_of
 from tenants.files.locations import Place, source_file
 from tenants.fleet.batch import fleet_shared
 from tenants.models import DatabaseServer, Tenant, TenantStatus
-from tenants.naming import validate_id
+from tenants.naming import copied_name, validate_id
 from tenants.operations import tenant_lock
 from tenants.restore.build import Expected
 from tenants.restore.load_limits import LoadGuard
@@ -62,6 +62,7 @@ def tenant_import(
             keeps = tenant_id == manifest.tenant_id
             stack.enter_context(fleet_shared(wait_s=settings.OPERATION_WAIT_S))
             stack.enter_context(tenant_lock(tenant_id))
+            tenant_name = _name(manifest, "" if keeps else f" ({tenant_id})")
             _require_free(tenant_id, manifest, keeps)
             erasure = require_not_erased(manifest.identity, reason=from_erased)
             on_progress(Progress(tenant_id, "examine"))
@@ -73,7 +74,7 @@ def tenant_import(
         made = stack.enter_context(
             newcomer(
                 tenant_id=tenant_id,
-                name=manifest.name if keeps else f"{manifest.name} ({tenant_id})",
+                name=tenant_name,
                 identity=manifest.identity if keeps else uuid.uuid4(),
                 chain_identity=manifest.chain_identity,
                 server=server,
@@ -177,6 +178,15 @@ def _require_same(bundle: Bundle, manifest: Manifest) -> None:
         raise Unfit(_("The file was replaced while it was being read."), code="bundle_replaced")
     bundle.skip(CONTROL_ROWS)
     bundle.skip(AUDIT)
+
+
+def _name(manifest: Manifest, end: str) -> str:
+    """Return the tenant's name; raise `Unfit` for one that no tenant may have."""
+    try:
+        return copied_name(manifest.name, end)
+    except InvalidTenant as error:
+        # Its hint names an option of `tenant create`.
+        raise Unfit(error.message, code=error.code) from error
 
 
 def _require_free(tenant_id: str, manifest: Manifest, keeps: bool) -> None:

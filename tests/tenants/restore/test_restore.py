@@ -220,6 +220,11 @@ def test_an_older_backup_is_migrated_to_the_fleets_version_and_a_newer_one_refus
     with next_release.active():
         assert tenant_migrate().outcome == "completed"
         newer = back_up(tenant, tmp_path)
+        row = Tenant.objects.filter(pk=tenant.pk)
+        row.update(schema_version=release().version.replace("runs.0003_plain", "runs.0004_unknown"))
+        with pytest.raises(RestoreRefused, match=r"The tenant's schema version \(.*\) is ahead of this code"):
+            tenant_restore(tenant_id=tenant.id, backup_file=older)
+        row.update(schema_version=release().version)
         report = tenant_restore(tenant_id=tenant.id, backup_file=older)
         assert report.migrations == ["runs.0003_plain"]
         tenant.refresh_from_db()
