@@ -27,13 +27,16 @@ from tenants.models import (
     BackupStatus,
     Erasure,
     OperationRequest,
+    OperationStatus,
     RequestStatus,
     Tenant,
+    TenantOperation,
     database_prefix,
 )
 from tenants.operations import tenant_lock
-from tenants.requests.errors import OperationAlreadyRequested
+from tenants.requests.errors import OperationAlreadyRequested, OperationUndone
 from tenants.requests.exports import exports_expire
+from tenants.requests.interrupted import _operation
 from tenants.requests.work import operations_work
 from tenants.schema.inspection import database_of
 from tenants.servers.session import ServerSession
@@ -224,6 +227,14 @@ def test_an_operation_on_all_tenants_names_none() -> None:
         OperationAlreadyRequested("", "migrate").message
         == "The same operation (migrate) is already waiting or running."
     )
+
+
+def test_an_operation_that_failed_and_was_undone_is_not_called_interrupted() -> None:
+    """Its worker was lost between the undoing and the end of the request."""
+    failed = TenantOperation(kind="restore", status=OperationStatus.UNDONE, error="The disk is full.")
+    with pytest.raises(OperationUndone) as error:
+        _operation(OperationRequest(kind="restore"), failed, lambda _step, _done, _total: None)
+    assert error.value.message == "The operation was undone; nothing was changed. The disk is full."
 
 
 def _hold_lock(said: Any, tenant_id: str) -> None:
