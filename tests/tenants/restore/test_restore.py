@@ -11,6 +11,8 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import asdict
+from io import StringIO
 from pathlib import Path
 
 import psycopg
@@ -37,6 +39,7 @@ from tenants.fleet.batch import fleet_lock
 from tenants.fleet.migrate import tenant_migrate
 from tenants.lifecycle.status import tenant_statuses
 from tenants.lifecycle.suspend import tenant_suspend
+from tenants.management.commands.tenant_restore import Command
 from tenants.models import Restore, Tenant, TenantOperation, TenantStatus
 from tenants.operations import backup_lock, operation_begin, tenant_lock
 from tenants.restore.restore import tenant_restore
@@ -163,6 +166,19 @@ def test_files_of_the_backup_are_brought_back_and_newer_ones_are_listed(tenant: 
     report = tenant_restore_undo(tenant_id=tenant.id)
     assert report.restored_files == [changed] and report.missing_files == []
     assert tenant_storage.read(changed) == anew
+
+
+def test_long_lists_are_cut_but_counted(tenant: Tenant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = back_up(tenant, tmp_path)
+    for _run in range(12):
+        add_run(tenant)
+    monkeypatch.setattr("tenants.restore.reconcile.NAMED", 11)
+    report = tenant_restore(tenant_id=tenant.id, backup_file=file)
+    assert (len(report.lost_runs), report.counts["lost_runs"], report.counts["missing_files"]) == (11, 12, 0)
+    told = StringIO()
+    Command(stdout=told).present(asdict(report))
+    assert "Lost runs (newer than the restored state): 12\n" in told.getvalue()
+    assert "  and 2 more\n" in told.getvalue()
 
 
 def test_running_runs_block_a_restore_unless_stopped(tenant: Tenant, tmp_path: Path) -> None:
