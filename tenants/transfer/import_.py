@@ -186,7 +186,7 @@ def _name(manifest: Manifest, end: str) -> str:
         return copied_name(manifest.name, end)
     except InvalidTenant as error:
         # Its hint names an option of `tenant create`.
-        raise Unfit(error.message, code=error.code) from error
+        raise Unfit(error.message, code="tenant_name_invalid") from error
 
 
 def _require_free(tenant_id: str, manifest: Manifest, keeps: bool) -> None:
