@@ -17,7 +17,7 @@ from config.base.errors import SeoGenError
 from llm.transfer import LLMConfiguration, configuration_add
 from tenants.backup.manifest import Manifest
 from tenants.erasure_ledger import note_return, require_not_erased
-from tenants.errors import ImportRefused, InvalidTenant, TenantExists, TenantUnfinished, disk_failures_told
+from tenants.errors import ImportRefused, TenantExists, TenantUnfinished, disk_failures_told
 from tenants.files.age_encryption import age_identity_require
 from tenants.files.files_read import Given, Reader, location_of
 from tenants.files.locations import Place, source_file
@@ -62,7 +62,7 @@ def tenant_import(
             keeps = tenant_id == manifest.tenant_id
             stack.enter_context(fleet_shared(wait_s=settings.OPERATION_WAIT_S))
             stack.enter_context(tenant_lock(tenant_id))
-            tenant_name = _name(manifest, "" if keeps else f" ({tenant_id})")
+            tenant_name = copied_name(manifest.name, "" if keeps else f" ({tenant_id})")
             _require_free(tenant_id, manifest, keeps)
             erasure = require_not_erased(manifest.identity, reason=from_erased)
             on_progress(Progress(tenant_id, "examine"))
@@ -178,15 +178,6 @@ def _require_same(bundle: Bundle, manifest: Manifest) -> None:
         raise Unfit(_("The file was replaced while it was being read."), code="bundle_replaced")
     bundle.skip(CONTROL_ROWS)
     bundle.skip(AUDIT)
-
-
-def _name(manifest: Manifest, end: str) -> str:
-    """Return the tenant's name; raise `Unfit` for one that no tenant may have."""
-    try:
-        return copied_name(manifest.name, end)
-    except InvalidTenant as error:
-        # Its hint names an option of `tenant create`.
-        raise Unfit(error.message, code="tenant_name_invalid") from error
 
 
 def _require_free(tenant_id: str, manifest: Manifest, keeps: bool) -> None:
