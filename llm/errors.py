@@ -22,13 +22,14 @@ class LLMError(SeoGenError):
         message: str,
         *,
         hint: str = "",
+        page_hint: str = "",
         code: str = "",
         retry_after_s: float | None = None,
         usage: TokenUsage | None = None,
         request_id: str = "",
         may_be_billed: bool = False,
     ) -> None:
-        super().__init__(message, hint=hint, code=code)
+        super().__init__(message, hint=hint, page_hint=page_hint, code=code)
         self.retry_after_s = retry_after_s
         self.usage = usage
         self.request_id = request_id
@@ -337,8 +338,6 @@ class PricesUnavailable(LLMTransientError):
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(
             _("The price list at %(url)s cannot be read: %(reason)s.") % {"url": url, "reason": reason.rstrip(".")},
-            hint=_(
-                "Use the installed list: leave out --online, or choose “The list that came with the product” in the"
-                " admin."
-            ),
+            hint=_("Use the installed list: leave out --online."),
+            page_hint=_("Use “The list that came with the product”."),
         )

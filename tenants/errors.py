@@ -263,15 +263,28 @@ class BackupFailed(TenantError):
 
 
 class RestoreRefused(TenantError):
-    """A restore, an undo of a restore, or a clone was refused, or failed and was undone."""
+    """A restore, an undo of a restore, or a clone was refused, or failed and was undone.
+
+    Also raised for an import that was interrupted and undone.
+    """
 
     code = "restore_refused"
 
-    def __init__(self, tenant_id: str, reason: str, *, hint: str = "", code: str = "") -> None:
+    def __init__(
+        self,
+        tenant_id: str,
+        reason: str,
+        *,
+        created: bool = False,
+        hint: str = "",
+        page_hint: str = "",
+        code: str = "",
+    ) -> None:
+        """Pass `created` if the tenant was to be created: by a clone, or by an import that was interrupted."""
+        outcome = _("Tenant %(id)s was not created.") if created else _("Tenant %(id)s was not restored.")
+        unchanged = _("Nothing was left behind.") if created else _("Its database is unchanged.")
         super().__init__(
-            because(_("Tenant %(id)s was not restored.") % {"id": tenant_id}, reason),
-            hint=hint or _("Its database is unchanged."),
-            code=code,
+            because(outcome % {"id": tenant_id}, reason), hint=hint or unchanged, page_hint=page_hint, code=code
         )
 
 
@@ -401,10 +414,11 @@ class DeletionRefused(TenantError):
 
     code = "deletion_refused"
 
-    def __init__(self, tenant_id: str, reason: str, *, hint: str = "", code: str = "") -> None:
+    def __init__(self, tenant_id: str, reason: str, *, hint: str = "", page_hint: str = "", code: str = "") -> None:
         super().__init__(
             because(_("Tenant %(id)s was not deleted.") % {"id": tenant_id}, reason),
             hint=hint or _("Nothing was changed."),
+            page_hint=page_hint,
             code=code,
         )
 
@@ -414,11 +428,11 @@ class DeletionUnfinished(TenantError):
 
     code = "deletion_unfinished"
 
-    def __init__(self, tenant_id: str, reason: str, *, hint: str = "", code: str = "") -> None:
+    def __init__(self, tenant_id: str, reason: str, *, hint: str = "", page_hint: str = "", code: str = "") -> None:
         super().__init__(
             because(_("Tenant %(id)s is closed, but not deleted yet.") % {"id": tenant_id}, reason),
             hint=hint or _("Fix this, then repeat the command or run `seo-gen tenant recover`."),
-            page_hint="" if hint else recover_on_page(),
+            page_hint=page_hint if hint else recover_on_page(),
             code=code,
         )
 
@@ -466,6 +480,17 @@ def reason_of_disk(error: OSError) -> str:
     """Return the operating system's message, with the path if there is one."""
     reason = error.strerror or type(error).__name__
     return f"{error.filename}: {reason}" if error.filename else reason
+
+
+def failure_reason(error: BaseException) -> str:
+    """Return a sentence that says why an operation failed, to store in its record. Never quotes an unexpected error."""
+    if isinstance(error, SeoGenError):
+        return error.message
+    if isinstance(error, OSError):
+        return _("The disk or a file cannot be used: %(reason)s.") % {"reason": reason_of_disk(error)}
+    if isinstance(error, Exception):
+        return _("Unexpected error (%(name)s).") % {"name": type(error).__name__}
+    return _("It was interrupted.")
 
 
 @contextmanager

@@ -51,6 +51,14 @@ def clean_name(name: str) -> str:
     return cleaned
 
 
+def copied_name(name: str, end: str = "") -> str:
+    """Return the name of a tenant that is made from another one: that tenant's name, cut so that `end` fits after it.
+
+    Raises `InvalidTenant` if the result is not a valid name.
+    """
+    return clean_name(unicodedata.normalize("NFC", name)[: NAME_MAX_LENGTH - len(end)].rstrip() + end)
+
+
 def validate_id(tenant_id: str) -> str:
     """Return `tenant_id` if it is valid; otherwise raise `InvalidTenant`."""
     if not re.fullmatch(ID_PATTERN, tenant_id):

@@ -117,8 +117,11 @@ def server_get(name: str | None) -> DatabaseServer:
     return server
 
 
-def server_for_new_tenant(name: str | None) -> DatabaseServer:
-    """Return the named server, or the default one; raise `ServerError` if there is none or it takes no more tenants."""
+def server_for_new_tenant(name: str | None, *, can_choose: bool = True) -> DatabaseServer:
+    """Return the named server, or the default one; raise `ServerError` if there is none or it takes no more tenants.
+
+    `can_choose` says whether the caller lets people choose another server.
+    """
     server = server_get(name)
     if not server.is_active:
         raise ServerError(
@@ -132,7 +135,12 @@ def server_for_new_tenant(name: str | None) -> DatabaseServer:
                 server.capacity,
             )
             % {"name": server.name, "capacity": server.capacity},
-            hint=_("Choose another with --server, or raise its capacity in the admin."),
+            hint=_("Choose another with --server, or raise its capacity in the admin.")
+            if can_choose
+            else _("Raise its capacity in the admin."),
+            page_hint=_("Choose another server, or raise its capacity under “Database servers”.")
+            if can_choose
+            else _("Raise its capacity under “Database servers”."),
             code="server_full",
         )
     return server

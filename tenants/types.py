@@ -118,6 +118,8 @@ class RestoreReport:
     restored_files: list[str]
     missing_files: list[str]
     orphans: list[str]
+    # How many items each of these six lists would have if it were not cut (`tenants.restore.reconcile`).
+    counts: dict[str, int]
     # The number of wake-ups for missing runs removed from the broker; None if the broker cannot list messages.
     stale_messages: int | None
     # The restore can be undone until then.

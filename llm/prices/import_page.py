@@ -52,7 +52,7 @@ class PricesImport(StaffAdmin):
                 messages.error(request, str(error))
                 # The list that came with the product needs no network.
                 return HttpResponseRedirect(page)
-            messages.error(request, f"{error} {error.hint}".rstrip())
+            messages.error(request, str(error))
             return HttpResponseRedirect(f"{page}?{SOURCE}={source}")
         context = {**self.admin_site.each_context(request), "opts": self.opts, "media": self.media}
         return TemplateResponse(request, "admin/price_import.html", {**context, **_shown(report, source, page)})
@@ -66,8 +66,8 @@ def _import(request: HttpRequest, *, online: bool) -> None:
         online=online, overwrite=request.POST.getlist(OVERWRITE), expected=request.POST.get(COMPARISON, "")
     )
     imported = {change.name for change in report.changes if change.outcome == "applied"}
-    if not imported and not report.deprecation:
-        messages.info(request, _("Nothing was imported: all these prices were set by hand and are kept."))
+    if not imported:
+        _say_no_price(request, len(report.deprecation))
         return
     number = len(imported)
     messages.success(
@@ -75,6 +75,19 @@ def _import(request: HttpRequest, *, online: bool) -> None:
         ngettext("Prices of %(n)d model were imported.", "Prices of %(n)d models were imported.", number)
         % {"n": number},
     )
+
+
+def _say_no_price(request: HttpRequest, marked: int) -> None:
+    """Add a message that no price was imported; `marked` is the number of models that are marked differently now."""
+    if not marked:
+        messages.info(request, _("Nothing was imported: all these prices were set by hand and are kept."))
+        return
+    text = ngettext(
+        "No price was imported, but the mark for being retired was changed on %(n)d model.",
+        "No price was imported, but the mark for being retired was changed on %(n)d models.",
+        marked,
+    )
+    messages.success(request, text % {"n": marked})
 
 
 def _shown(report: PricesReport, source: str, page: str) -> dict[str, Any]:

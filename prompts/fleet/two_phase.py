@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from audit.log.entries import record
 from config.base.databases import CONTROL
 from prompts.fleet.types import Change, CopyReport, StepDifference
-from tenants.errors import FleetUnfinished, MigrationFailed, reason_of
+from tenants.errors import FleetUnfinished, MigrationFailed, failure_reason, reason_of
 from tenants.fleet.batch import batch_decide, batch_end
 from tenants.fleet.batch_jobs import Phases
 from tenants.fleet.check import full_servers
@@ -193,7 +193,7 @@ def _roll_back(batch: Batch) -> CopyReport:
 
 def _abandon(batch: Batch, error: BaseException) -> None:
     """Roll back after Ctrl-C or a bug. Raises `FleetUnfinished` if that is impossible, or no longer possible."""
-    batch.problems.append(type(error).__name__)
+    batch.problems.append(failure_reason(error))
     # The connection itself may have failed.
     connections[CONTROL].close()
     try:

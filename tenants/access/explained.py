@@ -26,25 +26,28 @@ LINES = (
     (_("Create and clone tenants, migrate all tenants, check providers"), "tenants.add_tenant"),
     (_("Change providers and groups of tenants"), "llm.change_llmprovider"),
 )
+# Which tenants a line is about.
+OWN, OTHERS, ALL = "own", "others", "all"
 
 
 def roles_explained() -> dict[str, Any]:
-    """Return {"roles": names, "parts": [(title, lines)]}; a line is (text, whether each role allows it, in order).
-
-    The first part is about the role's tenants; the second holds only for roles for all tenants.
-    """
-    lines = [(text, permission, roles_with(permission)) for text, permission in LINES]
+    """Return {"roles": names, "parts": [(title, lines)]}; a line is (text, whether each role allows it, in order)."""
+    parts: dict[str, list[tuple[str, list[bool]]]] = {OWN: [], OTHERS: [], ALL: []}
+    for text, permission in LINES:
+        held = roles_with(permission)
+        parts[_part_of(permission)].append((str(text), [role in held for role in Role]))
+    titles = {
+        OWN: _("For the role's tenants"),
+        OTHERS: _("For other tenants"),
+        ALL: _("Only if the role is for all tenants"),
+    }
     return {
         "roles": [role.label for role in Role],
-        "parts": [
-            (
-                title,
-                [
-                    (text, [role in held for role in Role])
-                    for text, name, held in lines
-                    if is_about_tenants(name) is about
-                ],
-            )
-            for title, about in ((_("For the role's tenants"), True), (_("Only if the role is for all tenants"), False))
-        ],
+        "parts": [(titles[part], lines) for part, lines in parts.items()],
     }
+
+
+def _part_of(permission: str) -> str:
+    if permission == "tenants.open_other_tenant":
+        return OTHERS
+    return OWN if is_about_tenants(permission) else ALL

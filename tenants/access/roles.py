@@ -65,7 +65,8 @@ EDIT_INSTALLATION = _of("add change delete", "llm.stepllmdefault", "llm.llmmodel
 }
 OPERATE_INSTALLATION = frozenset({"tenants.add_tenant", "tenants.migrate_fleet", "llm.check_provider"})
 ADMINISTRATE_INSTALLATION = (
-    _of("add change delete", "llm.llmprovider", "tenants.databaseserver")
+    # Not servers: the admin lets only superusers change them.
+    _of("add change delete", "llm.llmprovider")
     | _of("add change delete view", "tenants.tenantgroup")
     | {"audit_control.export_controlauditlog", "sign_in.manage_sign_ins"}
 )

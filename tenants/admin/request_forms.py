@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.core.exceptions import ValidationError
@@ -23,6 +23,9 @@ from tenants.models import Backup, BackupKind, BackupStatus, RequestKind, Tenant
 from tenants.naming import ID_MAX_LENGTH, validate_id
 from tenants.requests.places import export_file
 from tenants.requests.request import REASON_MAX_LENGTH, clean_reason
+
+if TYPE_CHECKING:
+    from django_stubs_ext import StrPromise
 
 MOMENT = ("%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M")
 
@@ -123,12 +126,13 @@ class SourceForm(OperationForm):
         return {"to_time": given["to_time"].isoformat()} if given.get("to_time") else {}
 
 
-def _stop_runs() -> forms.BooleanField:
+def _stop_runs(effect: StrPromise) -> forms.BooleanField:
+    """Return the switch for runs in progress; `effect` says what happens to them."""
     return forms.BooleanField(
         label=gettext_lazy("Continue even if runs are in progress"),
         required=False,
         widget=UnfoldBooleanSwitchWidget,
-        help_text=gettext_lazy("Otherwise, the operation is refused while runs are in progress."),
+        help_text=effect,
     )
 
 
@@ -150,7 +154,12 @@ class RestoreForm(SourceForm, TypedIdForm):
     kind = RequestKind.RESTORE
     reason_required = True
 
-    stop_runs = _stop_runs()
+    stop_runs = _stop_runs(
+        gettext_lazy(
+            "They are marked as failed, or lost if they are newer than the chosen state. Otherwise, the operation is"
+            " refused while runs are in progress."
+        )
+    )
 
     def arguments(self) -> dict[str, Any]:
         return {**self.source(), "stop_runs": self.cleaned_data["stop_runs"]}
@@ -160,7 +169,12 @@ class UndoForm(TypedIdForm):
     kind = RequestKind.UNDO
     reason_required = True
 
-    stop_runs = _stop_runs()
+    stop_runs = _stop_runs(
+        gettext_lazy(
+            "They stay as they are in the database that is replaced, and none is marked as failed. Otherwise, the"
+            " operation is refused while runs are in progress."
+        )
+    )
 
     def arguments(self) -> dict[str, Any]:
         return {"stop_runs": self.cleaned_data["stop_runs"]}

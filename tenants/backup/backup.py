@@ -27,7 +27,7 @@ from tenants.backup.manifest import AuditHead, Manifest, ManifestArtifact, Manif
 from tenants.backup.snapshot import Account, Snapshot, account_of, snapshot
 from tenants.backup.standard_output import Streamed, streaming
 from tenants.backup.version import product_version
-from tenants.errors import BackupFailed, TenantBusy, TenantNotActive, reason_of, reason_of_disk
+from tenants.errors import BackupFailed, TenantBusy, TenantNotActive, failure_reason, reason_of
 from tenants.files.age_encryption import SUFFIX as SEALED
 from tenants.files.age_encryption import recipient_for, seal
 from tenants.files.locations import Place, PlaceError, place_at
@@ -359,13 +359,9 @@ def backup_complete(backup: Backup, manifest: Manifest) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error, SeoGenError):
-        return str(error.message)
-    if isinstance(error, OSError):
-        return _("The disk or a file cannot be used: %(reason)s.") % {"reason": reason_of_disk(error)}
     if isinstance(error, DatabaseError):
         return _("A database cannot be used: %(reason)s.") % {"reason": reason_of(error)}
-    return type(error).__name__
+    return failure_reason(error)
 
 
 def _audit(action: str, backup: Backup, details: dict[str, object]) -> None:

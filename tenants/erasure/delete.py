@@ -56,7 +56,7 @@ class Loss:
     tenant_id: str
     name: str
     databases: list[HeldDatabase]
-    # {table: rows}
+    # {table: rows}; {} if the database is gone or cannot be read.
     rows: dict[str, int]
     storage: HeldStorage
     backups: list[HeldBackup]
@@ -195,7 +195,15 @@ def _require_whole_log(server_session: ServerSession, tenant: Tenant) -> None:
 
 
 def _without_log(tenant: Tenant, reason: str) -> DeletionRefused:
-    return DeletionRefused(tenant.id, reason, hint=steps.HINTS[AUDIT_LOSS]())
+    return DeletionRefused(
+        tenant.id,
+        reason,
+        hint=steps.HINTS[AUDIT_LOSS](),
+        page_hint=_(
+            "To delete it anyway, request the deletion again and switch on “Continue even if the tenant's audit log is"
+            " broken or missing”; the certificate will say so."
+        ),
+    )
 
 
 def _at_work(server_session: ServerSession, database: str, tenant: Tenant) -> list[str]:

@@ -17,8 +17,9 @@ def loss_lines(loss: Loss) -> list[str]:
     """Return lines of text about what a deletion will remove, with sizes, and what it will keep."""
     lines = [_("Tenant %(id)s (%(name)s) will be erased permanently:") % {"id": loss.tenant_id, "name": loss.name}]
     lines += [f"  {_('database')} {one.name} ({kind_of(one.kind)}): {size(one.size_bytes)}" for one in loss.databases]
-    counts = ", ".join(f"{rows_of(table)} {n:,}" for table, n in _shown(loss.rows))
-    lines.append("  " + _("rows: %(rows)s") % {"rows": counts})
+    if loss.rows:
+        counts = ", ".join(f"{rows_of(table)} {n:,}" for table, n in _shown(loss.rows))
+        lines.append("  " + _("rows: %(rows)s") % {"rows": counts})
     lines.append(
         "  "
         + ngettext(
@@ -54,10 +55,18 @@ def loss_lines(loss: Loss) -> list[str]:
         if loss.last_backup_at
         else _("It has no completed backup.")
     )
-    entries = loss.rows.get("audit_logs", 0)
-    kept = ngettext("Its audit log (%(count)d entry) is kept.", "Its audit log (%(count)d entries) is kept.", entries)
-    lines.append(kept % {"count": entries})
+    lines.append(_audit_log(loss.rows))
     return lines
+
+
+def _audit_log(rows: dict[str, int]) -> str:
+    if not rows:
+        return _(
+            "Its database is gone or cannot be read, so its rows cannot be counted, and its audit log may be lost."
+        )
+    entries = rows.get("audit_logs", 0)
+    kept = ngettext("Its audit log (%(count)d entry) is kept.", "Its audit log (%(count)d entries) is kept.", entries)
+    return kept % {"count": entries}
 
 
 def _shown(rows: dict[str, int]) -> list[tuple[str, int]]:

@@ -204,6 +204,9 @@ def _require_same_server(server_session: ServerSession, row: Erasure) -> None:
             row.tenant_id,
             _("The server that was reached is not the one on which this deletion started."),
             hint=_("Correct the server's address in the admin, then run the command again."),
+            page_hint=_(
+                "Correct the server's address under “Database servers”, then press “Recover” on the operation's page."
+            ),
             code="tenant_on_another_server",
         )
 
@@ -431,7 +434,9 @@ def _require_accepted(row: Erasure, what: str, reason: str) -> None:
     """Raise `DeletionUnfinished` unless the operator has accepted this loss (`what`)."""
     if what in row.accepts:
         return
-    raise DeletionUnfinished(row.tenant_id, reason, hint=HINTS[what]())
+    raise DeletionUnfinished(
+        row.tenant_id, reason, hint=HINTS[what](), page_hint=PAGE_HINTS[what]() % {"id": row.tenant_id}
+    )
 
 
 HINTS: dict[str, Callable[[], str]] = {
@@ -442,6 +447,19 @@ HINTS: dict[str, Callable[[], str]] = {
     LOST_BACKUPS: lambda: _(
         "Fix this and run the command again, or leave these files: `seo-gen tenant delete` with --accept-lost-backups;"
         " the certificate will then list them."
+    ),
+}
+
+
+# Staff can only continue a deletion that has begun: what else is accepted is passed to the command.
+PAGE_HINTS: dict[str, Callable[[], str]] = {
+    AUDIT_LOSS: lambda: _(
+        "To delete it anyway, an operator must run `seo-gen tenant delete --tenant-id %(id)s --accept-audit-loss`; the"
+        " certificate will say so."
+    ),
+    LOST_BACKUPS: lambda: _(
+        "Fix this, then press “Recover” on the operation's page. To leave these files instead, an operator must run"
+        " `seo-gen tenant delete --tenant-id %(id)s --accept-lost-backups`; the certificate will then list them."
     ),
 }
 

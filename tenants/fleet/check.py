@@ -43,15 +43,18 @@ def check_tenants(
 
 
 def full_servers(needed: Mapping[DatabaseServer, int], *, work: str) -> Iterator[str]:
-    """Yield a sentence for each server that lacks rights, or room for its `needed` number of prepared transactions."""
+    """Yield a sentence for each server that cannot be used for the batch.
+
+    It may be unreachable, or lack rights, or room for its `needed` number of prepared transactions.
+    """
     for server, count in needed.items():
-        with ServerSession(server, database_prefix(), work) as server_session:
-            try:
+        try:
+            with ServerSession(server, database_prefix(), work) as server_session:
                 server_session.require_needed()
-            except ServerError as error:
-                yield str(error)
-                continue
-            maximum, used = server_session.prepared_capacity()
+                maximum, used = server_session.prepared_capacity()
+        except ServerError as error:
+            yield str(error)
+            continue
         if used + count > maximum:
             yield ngettext(
                 "Database server %(name)s can hold %(maximum)d prepared transaction (%(used)d in use), but this"

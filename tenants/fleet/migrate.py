@@ -15,7 +15,7 @@ from django.db import connections, transaction
 from django.utils.translation import gettext as _
 
 from config.base.databases import CONTROL
-from tenants.errors import FleetUnfinished, MigrationFailed, ServerError, reason_of
+from tenants.errors import FleetUnfinished, MigrationFailed, ServerError, failure_reason, reason_of
 from tenants.fleet.batch import batch_applied, batch_begin, batch_decide, fleet_lock, tenants_for_batch
 from tenants.fleet.batch_jobs import Batch
 from tenants.fleet.check import check_tenants, full_servers
@@ -226,7 +226,7 @@ def _roll_back(batch: Batch) -> BatchReport:
 
 def _abandon(batch: Batch, error: BaseException) -> None:
     """Roll back after Ctrl-C or an unexpected error. Raises `FleetUnfinished` if that fails or comes too late."""
-    batch.problems.append(type(error).__name__)
+    batch.problems.append(failure_reason(error))
     # The connection itself may have failed.
     connections[CONTROL].close()
     try:

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from audit.log.actor import current_actor
 from config.base.databases import CONTROL
 from config.base.errors import SeoGenError
-from tenants.errors import TenantError, TenantExists, TenantUnfinished
+from tenants.errors import TenantError, TenantExists, TenantUnfinished, failure_reason
 from tenants.fleet.batch import fleet_shared
 from tenants.models import OperationStatus, Tenant, TenantOperation, TenantStatus, database_prefix
 from tenants.naming import clean_name, database_name, id_from_name, numbered_ids, validate_id, work_name
@@ -120,7 +120,7 @@ def undo(server_session: ServerSession, tenant: Tenant, operation: TenantOperati
     server_session.drop_role(location.role)
     with transaction.atomic(using=CONTROL):
         Tenant.objects.using(CONTROL).filter(pk=tenant.pk, status=TenantStatus.PROVISIONING).delete()
-        reason = str(failure) if isinstance(failure, SeoGenError) else type(failure).__name__
+        reason = str(failure) if isinstance(failure, SeoGenError) else failure_reason(failure)
         operation_end(operation, OperationStatus.UNDONE, error=reason)
         audit(operation, "tenant.create.undo", **_details(tenant))
 

@@ -21,7 +21,7 @@ from audit.log.entries import record
 from config.base.databases import CONTROL
 from config.base.errors import SeoGenError
 from config.stack import process
-from tenants.errors import ServerError
+from tenants.errors import ServerError, failure_reason
 from tenants.files.locations import FOLDER_MODE, PlaceError, place_at
 from tenants.models import BackupStatus, BaseBackup, DatabaseServer, database_prefix
 from tenants.operations import advisory_lock
@@ -87,11 +87,12 @@ def cluster_backup(
 def cluster_backups_recover() -> list[BaseBackup]:
     """Mark unfinished base backups of killed processes as failed and remove their files; return these backups.
 
-    Skips servers whose base backups another process is making or removing, and backups whose location is unreachable.
+    Skips servers whose base backups another process is making or removing, and backups whose location is unreachable or
+    whose files cannot be removed.
     """
     ended = []
     for backup in _running().select_related("server"):
-        with suppress(SeoGenError), server_lock(backup.server):
+        with suppress(SeoGenError, OSError), server_lock(backup.server):
             if _running().filter(pk=backup.pk).exists():
                 _end_copying(backup)
                 _fail(backup, _("The base backup was interrupted."))
@@ -229,7 +230,7 @@ def _complete(backup: BaseBackup, finished_at: datetime) -> BaseBackup:
 def _undo(backup: BaseBackup, failure: BaseException) -> None:
     """Remove the files and mark the record as failed; if that fails too, leave it for `cluster_backups_recover`."""
     with suppress(SeoGenError, OSError):
-        _fail(backup, str(failure) if isinstance(failure, SeoGenError) else type(failure).__name__)
+        _fail(backup, str(failure) if isinstance(failure, SeoGenError) else failure_reason(failure))
 
 
 def _fail(backup: BaseBackup, error: str) -> None:

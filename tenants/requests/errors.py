@@ -42,6 +42,16 @@ class OperationInterrupted(TenantError):
         super().__init__(message.strip(), hint=_("Request it again."))
 
 
+class OperationUndone(TenantError):
+    """The operation was undone before this claim: it failed, or it was interrupted and then recovered elsewhere."""
+
+    code = "operation_undone"
+
+    def __init__(self, reason: str) -> None:
+        message = _("The operation was undone; nothing was changed. %(reason)s") % {"reason": reason}
+        super().__init__(message.strip(), hint=_("Request it again."))
+
+
 class OperationUnfinished(TenantError):
     """The operation stopped midway, and recovery could neither finish nor undo it yet."""
 

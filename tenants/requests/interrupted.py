@@ -28,6 +28,7 @@ from tenants.requests.errors import (
     FleetNotMigrated,
     OperationBusy,
     OperationInterrupted,
+    OperationUndone,
     OperationUnfinished,
     PromptsNotCopied,
 )
@@ -69,9 +70,9 @@ def is_unfinished(request: OperationRequest) -> bool:
 def recovered(request: OperationRequest, on_step: OnStep) -> Result | None:
     """Finish or undo what an earlier claim began; return its result, or None if it has to begin from the start.
 
-    Raises `OperationBusy` if the earlier worker is still carrying it out, `OperationInterrupted` or `FleetNotMigrated`
-    if it was undone and staff have to decide what to do, `OperationUnfinished` if recovery failed, and
-    `PromptsNotCopied` if a copy of prompts did not reach all tenants.
+    Raises `OperationBusy` if the earlier worker is still carrying it out, `OperationInterrupted`, `OperationUndone` or
+    `FleetNotMigrated` if it was undone and staff have to decide what to do, `OperationUnfinished` if recovery failed,
+    and `PromptsNotCopied` if a copy of prompts did not reach all tenants.
     """
     made = made_by(request)
     match made:
@@ -96,7 +97,7 @@ def _operation(request: OperationRequest, operation: TenantOperation, on_step: O
     if operation.status == OperationStatus.RUNNING:
         raise OperationUnfinished(reason)
     if operation.status == OperationStatus.UNDONE:
-        raise OperationInterrupted(reason or operation.error)
+        raise OperationInterrupted(reason) if reason else OperationUndone(operation.error)
     match request.kind:
         case RequestKind.DELETE:
             return {"erasure": str(operation.pk)}

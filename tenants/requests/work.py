@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 
 from audit.log.actor import acting_as
 from config.base.approvals import approval_given
-from config.base.errors import SeoGenError
+from config.base.errors import SeoGenError, shown_on_page
 from tenants.models import OperationRequest, RequestStatus
 from tenants.requests.claim import Progress, request_claim, request_end, request_put_back
 from tenants.requests.errors import OperationBusy, OperationLost, OperationUnfinished
@@ -67,7 +67,8 @@ def request_work(claimed: OperationRequest) -> None:
     Its audit entries name the member of staff and the request's id.
     """
     progress = Progress(claimed)
-    with acting_as(claimed.requested_by, operation_id=str(claimed.pk)):
+    # The error is stored, and read on the operation's page.
+    with shown_on_page(), acting_as(claimed.requested_by, operation_id=str(claimed.pk)):
         try:
             with progress.kept():
                 result = _attempt(claimed, progress)

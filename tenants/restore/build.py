@@ -22,7 +22,7 @@ from tenants.schema.catalog import catalog_fingerprint, catalog_read, difference
 from tenants.schema.grants import grant_as
 from tenants.schema.recorded_sql import Script
 from tenants.schema.rehearsal import reference_for, rehearse
-from tenants.schema.releases import History, Release, short
+from tenants.schema.releases import History, Release, SchemaState, short
 from tenants.schema.row_counts import Census
 from tenants.servers.session import ServerSession
 
@@ -138,6 +138,13 @@ def _pending(
     """Return the script that migrates the database to the fleet's version; None if it already has that version."""
     if code.is_complete(history) or reference.version == expected.fleet_version:
         return None
+    if code.state_of(expected.fleet_version) == SchemaState.AHEAD:
+        raise Unfit(
+            _("The tenant's schema version (%(version)s) is ahead of this code, which cannot migrate the backup to it.")
+            % {"version": short(expected.fleet_version)},
+            hint=_("Use the release that the tenant was migrated with."),
+            code="release_outdated",
+        )
     if expected.fleet_version not in ("", code.version):
         raise Unfit(
             _("The source's schema version differs from the fleet's (%(fleet)s), and the fleet is behind this code.")

@@ -48,13 +48,17 @@ def reconcile(
         problems = broken(tenant.id, files)
     known = {file.path for file in files}
     orphans = [stored.path for stored in objects_of(tenant.id) if stored.path not in known]
+    lists = {
+        "lost_runs": runs.lost,
+        "returned_runs": runs.returned,
+        "changed_runs": runs.changed,
+        "restored_files": sorted(returned),
+        "missing_files": sorted(file.path for file in problems),
+        "orphans": orphans,
+    }
     return {
-        "lost_runs": runs.lost[:NAMED],
-        "returned_runs": runs.returned[:NAMED],
-        "changed_runs": runs.changed[:NAMED],
-        "restored_files": sorted(returned)[:NAMED],
-        "missing_files": sorted(file.path for file in problems)[:NAMED],
-        "orphans": orphans[:NAMED],
+        **{name: items[:NAMED] for name, items in lists.items()},
+        "counts": {name: len(items) for name, items in lists.items()},
         "stale_messages": dropped,
     }
 

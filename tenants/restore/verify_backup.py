@@ -29,7 +29,7 @@ from tenants.restore.reconcile import broken
 from tenants.restore.scratch_database import throwaway
 from tenants.restore.sources import BackupFile, Source, Unfit, backup_find, opened
 from tenants.schema.releases import release
-from tenants.selectors import server_for_new_tenant
+from tenants.selectors import server_get
 from tenants.servers.session import ServerSession
 from tenants.types import OnProgress, Progress, Verification, ignore_progress
 
@@ -140,9 +140,12 @@ def _newest() -> list[str]:
 
 
 def _server(manifest: Manifest) -> DatabaseServer:
-    """Return the tenant's server, or the default server if the tenant does not exist here or has no server."""
+    """Return the tenant's server, or the default server if the tenant does not exist here or has no server.
+
+    The default server may be full or closed to new tenants: it only gets a scratch database.
+    """
     tenant = Tenant.objects.using(CONTROL).select_related("server").filter(pk=manifest.tenant_id).first()
-    return tenant.server if tenant and tenant.server else server_for_new_tenant(None)
+    return tenant.server if tenant and tenant.server else server_get(None)
 
 
 def _require_files(file: BackupFile, manifest: Manifest, age_identity_file: str | None) -> None:

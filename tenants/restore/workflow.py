@@ -30,6 +30,7 @@ from tenants.errors import (
     TenantUnfinished,
     TenantWithoutServer,
     disk_failures_told,
+    failure_reason,
 )
 from tenants.files.files_read import RESTORE, Given, Reader, reading_begin
 from tenants.fleet.batch import fleet_shared
@@ -100,6 +101,10 @@ def require_idle(tenant: Tenant, server_session: ServerSession) -> None:
             tenant.id,
             _("Runs are still in progress: %(runs)s.") % {"runs": ", ".join(runs[:5]) + ", …" * (len(runs) > 5)},
             hint=_("Wait for them, or pass --stop-runs. The tenant's database is unchanged."),
+            page_hint=_(
+                "Wait for them, or request it again and switch on “Continue even if runs are in progress”. The tenant's"
+                " database is unchanged."
+            ),
             code="runs_at_work",
         )
 
@@ -162,7 +167,7 @@ def undone_on_failure(server_session: ServerSession, tenant: Tenant, row: Restor
         yield
     except BaseException as failure:
         try:
-            _undo(server_session, tenant, row, _reason(failure))
+            _undo(server_session, tenant, row, failure_reason(failure))
         except Exception as error:
             raise TenantUnfinished(tenant.id, row.operation.kind) from error
         raise
@@ -190,7 +195,7 @@ def replace(tenant: Tenant, server_session: ServerSession, row: Restore, on_prog
         try:
             happened = swap.is_swapped(server_session, row)
             if not happened:
-                _undo(server_session, tenant, row, _reason(failure))
+                _undo(server_session, tenant, row, failure_reason(failure))
         except Exception as error:
             raise TenantUnfinished(tenant.id, row.operation.kind) from error
         if happened:
@@ -291,7 +296,3 @@ def _heads(server_session: ServerSession, tenant: Tenant, row: Restore) -> dict[
         entries = AuditLog.objects.using(connection.alias).filter(action="tenant.restore")
         details = entries.order_by("-sequence").values_list("details", flat=True).first() or {}
     return {name: details.get(name) for name in ("replaced", "restored")}
-
-
-def _reason(failure: BaseException) -> str:
-    return failure.message if isinstance(failure, SeoGenError) else type(failure).__name__

@@ -29,7 +29,7 @@ from tenants.files.tar import File, tar_read
 from tenants.files.tenant_storage import objects_of, prefix_of
 from tenants.fleet.batch import fleet_shared
 from tenants.models import DatabaseServer, Erasure, Tenant, TenantStatus
-from tenants.naming import clean_name, validate_id
+from tenants.naming import copied_name, validate_id
 from tenants.operations import tenant_lock
 from tenants.pitr.recover_server import Target, require_reachable
 from tenants.restore.build import Expected
@@ -84,7 +84,7 @@ def tenant_clone(
                 % {"file": file.description, "other": file.manifest.tenant_id},
                 code="backup_of_another_tenant",
             )
-        server = origin.server or _former_server(erasure) or server_for_new_tenant(None)
+        server = origin.server or _former_server(erasure) or server_for_new_tenant(None, can_choose=False)
         if file is None:
             require_reachable(server, Target(time=to_time))
         if erasure is not None:
@@ -93,7 +93,7 @@ def tenant_clone(
         made = stack.enter_context(
             newcomer(
                 tenant_id=new_id,
-                name=clean_name(f"{origin.name} ({new_id})"),
+                name=copied_name(origin.name, f" ({new_id})"),
                 identity=uuid.uuid4(),
                 chain_identity=origin.chain_identity or origin.identity,
                 server=server,
@@ -129,9 +129,7 @@ def _refusing(new_id: str) -> Iterator[None]:
     except (TenantExists, TenantUnfinished):
         raise
     except SeoGenError as error:
-        raise RestoreRefused(
-            new_id, error.message, hint=error.hint or _("Nothing was left behind."), code=error.code
-        ) from error
+        raise RestoreRefused(new_id, error.message, created=True, hint=error.hint, code=error.code) from error
 
 
 def _files(origin: Tenant, file: BackupFile | None, age_identity_file: str | None) -> Iterator[File]:

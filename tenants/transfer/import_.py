@@ -23,7 +23,7 @@ from tenants.files.files_read import Given, Reader, location_of
 from tenants.files.locations import Place, source_file
 from tenants.fleet.batch import fleet_shared
 from tenants.models import DatabaseServer, Tenant, TenantStatus
-from tenants.naming import validate_id
+from tenants.naming import copied_name, validate_id
 from tenants.operations import tenant_lock
 from tenants.restore.build import Expected
 from tenants.restore.load_limits import LoadGuard
@@ -62,6 +62,7 @@ def tenant_import(
             keeps = tenant_id == manifest.tenant_id
             stack.enter_context(fleet_shared(wait_s=settings.OPERATION_WAIT_S))
             stack.enter_context(tenant_lock(tenant_id))
+            tenant_name = copied_name(manifest.name, "" if keeps else f" ({tenant_id})")
             _require_free(tenant_id, manifest, keeps)
             erasure = require_not_erased(manifest.identity, reason=from_erased)
             on_progress(Progress(tenant_id, "examine"))
@@ -73,7 +74,7 @@ def tenant_import(
         made = stack.enter_context(
             newcomer(
                 tenant_id=tenant_id,
-                name=manifest.name if keeps else f"{manifest.name} ({tenant_id})",
+                name=tenant_name,
                 identity=manifest.identity if keeps else uuid.uuid4(),
                 chain_identity=manifest.chain_identity,
                 server=server,

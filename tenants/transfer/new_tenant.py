@@ -21,9 +21,8 @@ from django.utils.translation import gettext as _
 from audit.log.chain_check import chain_head
 from audit.log.entries import record
 from config.base.databases import CONTROL
-from config.base.errors import SeoGenError
 from tenants.app_hooks import contents
-from tenants.errors import RestoreRefused, TenantExists, TenantUnfinished
+from tenants.errors import RestoreRefused, TenantExists, TenantUnfinished, failure_reason
 from tenants.files import tenant_storage
 from tenants.files.files_read import Given, Reader, reading_begin
 from tenants.files.tar import File, matching
@@ -114,7 +113,7 @@ def newcomer(
             yield made
         except BaseException as failure:
             try:
-                _undo(made, failure.message if isinstance(failure, SeoGenError) else type(failure).__name__)
+                _undo(made, failure_reason(failure))
             except Exception as error:
                 raise TenantUnfinished(tenant_id, kind) from error
             raise
@@ -200,7 +199,7 @@ def recover(operation: TenantOperation, on_progress: OnProgress, _identity_file:
     with ServerSession(tenant.server, database_prefix(), work) as server_session:
         server_session.end_predecessors()
         _undo(Newcomer(tenant, operation, server_session, on_progress, work), _("It was interrupted and undone."))
-    raise RestoreRefused(tenant.id, _("The operation was interrupted."), hint=_("Nothing was left behind."))
+    raise RestoreRefused(tenant.id, _("The operation was interrupted."), created=True)
 
 
 def _begin(tenant: Tenant, kind: str, source: str, given: Given | None, origin: Reader | None) -> TenantOperation:

@@ -40,7 +40,11 @@ class Command(OperatorCommand):
         parser.add_argument(
             "--age-identity-file", metavar="FILE", help="The age identity that decrypts an encrypted backup."
         )
-        parser.add_argument("--stop-runs", action="store_true", help="Restore even if runs are in progress; they fail.")
+        parser.add_argument(
+            "--stop-runs",
+            action="store_true",
+            help="Continue even if runs are in progress: a restore makes them fail, an undo leaves them as they are.",
+        )
         parser.add_argument("--confirm", action="store_true", help="Skip the prompt for the tenant's id.")
         super().add_arguments(parser)
 
@@ -103,7 +107,7 @@ class Command(OperatorCommand):
             self.stdout.write(_("Tenant %(tenant_id)s was created from %(source)s and is active.") % document)
         else:
             self._present_restore(document)
-        self._list(_("Missing or changed files that rows refer to"), document["missing_files"])
+        self._list(_("Missing or changed files that rows refer to"), document, "missing_files")
 
     def _present_restore(self, document: Any) -> None:
         self.stdout.write(_("Tenant %(tenant_id)s was restored from %(source)s.") % document)
@@ -115,18 +119,20 @@ class Command(OperatorCommand):
                 _("You can undo this until %(until)s: run `seo-gen tenant restore --tenant-id %(id)s --undo`.")
                 % {"until": until, "id": document["tenant_id"]}
             )
-        self._list(_("Migrations applied"), document["migrations"])
-        self._list(_("Schema differences that the source already had"), document["drift"])
-        self._list(_("Runs that were in progress and are now marked as failed"), document["failed_runs"])
-        self._list(_("Lost runs (newer than the restored state)"), document["lost_runs"])
-        self._list(_("Runs that are back"), document["returned_runs"])
-        self._list(_("Restored files"), document["restored_files"])
-        self._list(_("Orphaned files (referenced only by the replaced database, or by nothing)"), document["orphans"])
+        self._list(_("Migrations applied"), document, "migrations")
+        self._list(_("Schema differences that the source already had"), document, "drift")
+        self._list(_("Runs that were in progress and are now marked as failed"), document, "failed_runs")
+        self._list(_("Lost runs (newer than the restored state)"), document, "lost_runs")
+        self._list(_("Runs that are back"), document, "returned_runs")
+        self._list(_("Restored files"), document, "restored_files")
+        self._list(_("Orphaned files (referenced only by the replaced database, or by nothing)"), document, "orphans")
 
-    def _list(self, title: str, names: list[str]) -> None:
+    def _list(self, title: str, document: Mapping[str, Any], key: str) -> None:
+        names = document[key]
+        count = document.get("counts", {}).get(key, len(names))
         if names:
-            self.stdout.write(f"{title}: {len(names)}")
+            self.stdout.write(f"{title}: {count}")
             for name in names[:SHOWN]:
                 self.stdout.write(f"  {name}")
-            if len(names) > SHOWN:
-                self.stdout.write(_("  and %(count)d more") % {"count": len(names) - SHOWN})
+            if count > SHOWN:
+                self.stdout.write(_("  and %(count)d more") % {"count": count - SHOWN})

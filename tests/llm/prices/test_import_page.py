@@ -155,13 +155,21 @@ def test_only_ticked_models_lose_prices_set_by_hand(client: Client) -> None:
     assert input_price(OPUS) == "0.5"
 
 
+def test_changed_marks_alone_are_reported_as_such(client: Client) -> None:
+    LLMModel.objects.filter(pk=model_of(OPUS).pk).update(is_deprecated=True)
+    form, _text = shown(client)
+    text = post(client, form)
+    assert "No price was imported, but the mark for being retired was changed on 1 model." in text
+    assert "Prices of 0 models" not in text and not model_of(OPUS).is_deprecated
+
+
 @pytest.mark.parametrize("changes", [by_hand, from_list])
 def test_a_change_in_between_is_refused(client: Client, entries: NewEntries, changes: Callable[[str], None]) -> None:
     from_list(OPUS)
     form, _text = shown(client)
     changes(SOL)
     text = post(client, form)
-    assert OUTDATED in text and "Check the new comparison and import it." in text
+    assert OUTDATED in text and text.count("Check the new comparison and import it.") == 1
     # The page with the new comparison.
     assert SOL in text and "Differences" in text
     assert (input_price(OPUS), entries()) == ("0.25", [])
@@ -200,7 +208,9 @@ def test_a_list_that_cannot_be_fetched_is_said_and_the_installed_one_is_shown(
     monkeypatch.setattr(refresh, "current_list", unreachable)
     response = client.get(PAGE, {"source": "online"}, follow=True)
     assert response.redirect_chain == [(PAGE, 302)]
-    assert "no route" in response.content.decode() and response.context["source"] == "installed"
+    text = response.content.decode()
+    assert "no route. Use “The list that came with the product”." in text and "--online" not in text
+    assert response.context["source"] == "installed"
 
 
 def test_it_needs_the_right_to_set_prices(client: Client, entries: NewEntries) -> None:

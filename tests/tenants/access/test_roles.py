@@ -11,7 +11,7 @@ from django.apps import apps
 from django.contrib.auth.models import Group, Permission, User
 from django.db import connection
 
-from tenants.access.explained import LINES
+from tenants.access.explained import LINES, roles_explained
 from tenants.access.roles import ABOUT_TENANTS, ABOUT_THE_INSTALLATION, roles_with
 from tenants.models import Role, RoleAssignment
 from tests.support.staff import make_user
@@ -52,6 +52,22 @@ def test_a_permission_is_about_a_tenant_or_about_the_installation() -> None:
 
 def test_each_line_of_the_explanation_is_a_permission() -> None:
     assert [name for _text, name in LINES if not roles_with(name)] == []
+
+
+def test_opening_another_tenant_is_not_listed_under_the_roles_own() -> None:
+    own, others, everywhere = roles_explained()["parts"]
+    assert [title for title, _lines in (own, others, everywhere)] == [
+        "For the role's tenants",
+        "For other tenants",
+        "Only if the role is for all tenants",
+    ]
+    assert [text for text, _held in others[1]] == ["Open another tenant for an hour, stating a reason"]
+    assert len(own[1]) + len(others[1]) + len(everywhere[1]) == len(LINES)
+
+
+def test_no_role_may_change_servers() -> None:
+    """The admin allows that to superusers only."""
+    assert [verb for verb in ("add", "change", "delete") if roles_with(f"tenants.{verb}_databaseserver")] == []
 
 
 # -- accounts of an earlier release ----------------------------------------------------------------------------------

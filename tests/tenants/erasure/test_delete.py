@@ -20,6 +20,7 @@ from pytest_django import Settings
 from audit.control.models import AuditArchive, ControlAuditLog
 from audit.log.archive import archived_lines
 from audit.verification.verify import audit_verify
+from config.base.errors import shown_on_page
 from runs import storage
 from runs.models import Run, Step
 from tenants.backup.backup import tenant_backup
@@ -239,6 +240,8 @@ def test_a_broken_audit_log_is_refused_unless_accepted(tenant: Tenant) -> None:
     break_log(tenant)
     with pytest.raises(DeletionRefused, match=r"broken at entry 1.*--accept-audit-loss"):
         tenant_delete(tenant_id=tenant.id)
+    with shown_on_page(), pytest.raises(DeletionRefused, match="switch on “Continue even if the tenant's audit log is"):
+        tenant_delete(tenant_id=tenant.id)
     with tenant_context(tenant):
         pass
     row = tenant_delete(tenant_id=tenant.id, accept_audit_loss=True)
@@ -282,6 +285,10 @@ def test_a_backup_out_of_reach_keeps_it_unfinished_and_closed(
     assert tenant_migrate(tenant_id=None).outcome == "completed"  # no one else waits for it
     [recovery] = tenant_recover()
     assert (recovery.tenant_id, recovery.kind, recovery.outcome) == (tenant.id, "delete", "failed")
+    with shown_on_page():
+        [recovery] = tenant_recover()
+    assert "Fix this, then press “Recover” on the operation's page. To leave these files instead" in recovery.reason
+    assert f"`seo-gen tenant delete --tenant-id {tenant.id} --accept-lost-backups`" in recovery.reason
     settings.AWS_S3_ENDPOINT_URL = endpoint
     assert [(one.kind, one.outcome) for one in tenant_recover()] == [("delete", "finished")]
     assert Backup.objects.get(tenant_id=tenant.id).status == BackupStatus.REMOVED

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from django.utils import translation
 
 from tenants.erasure.delete import tenant_loss
@@ -17,3 +19,9 @@ def test_the_rows_of_every_table_have_words(tenant: Tenant) -> None:
         lines = "\n".join(loss_lines(loss))
     assert "実行 0, 工程 0, 成果物 0, プロンプト 4" in lines
     assert rows_of("of_another_release") == "of_another_release"
+
+
+def test_a_database_that_cannot_be_read_is_named_instead_of_no_rows(tenant: Tenant) -> None:
+    text = "\n".join(loss_lines(replace(tenant_loss(tenant_id=tenant.id), rows={})))
+    assert "Its database is gone or cannot be read, so its rows cannot be counted, and its audit log may be" in text
+    assert "rows: " not in text and "is kept" not in text

@@ -17,7 +17,7 @@ from tenants.erasure.verify import erasures_verify
 from tenants.errors import RestoreRefused, TenantError
 from tenants.files.files_read import RESTORE, Reader, reading_begin
 from tenants.files.locations import s3_client
-from tenants.models import Erasure, FileRead, Tenant
+from tenants.models import DatabaseServer, Erasure, FileRead, Tenant
 from tenants.restore import sources
 from tenants.restore.drill import tenant_drill
 from tenants.restore.restore import tenant_restore
@@ -234,6 +234,21 @@ def test_it_is_recorded_before_it_is_used(tenant: Tenant, tmp_path: Path, monkey
     row = tenant_delete(tenant_id=tenant.id)
     # How much of it was read is not known, so it is not removed.
     assert named(row)[str(file)]["sha256"] == sha256(file) and file.exists()
+
+
+def test_a_backup_without_a_tenant_here_is_verified_on_a_default_server_that_is_full(
+    tenant: Tenant, tmp_path: Path
+) -> None:
+    file, default = back_up(tenant, tmp_path), DatabaseServer.objects.filter(is_default=True)
+    [before] = default.values_list("capacity", flat=True)
+    Tenant.objects.filter(pk=tenant.pk).update(server=None)
+    default.update(capacity=0, is_active=False)
+    try:
+        [verification] = backups_verify(file=file)
+    finally:
+        default.update(capacity=before, is_active=True)
+        Tenant.objects.filter(pk=tenant.pk).update(server=tenant.server)
+    assert verification.problem == ""
 
 
 def test_a_file_that_is_read_again_has_one_row_for_each_content(tenant: Tenant, tmp_path: Path) -> None:

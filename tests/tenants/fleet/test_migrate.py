@@ -16,6 +16,7 @@ from audit.control.models import ControlAuditLog
 from audit.models import AuditLog
 from tenants.errors import FleetBusy, FleetUnfinished, TenantNotActive, UnknownTenant
 from tenants.fleet.batch import fleet_lock
+from tenants.fleet.check import full_servers
 from tenants.fleet.migrate import tenant_migrate
 from tenants.lifecycle.create import tenant_create
 from tenants.lifecycle.setup import control_setup, server_register
@@ -453,6 +454,12 @@ class TestRefusals:
         with pytest.raises(TenantNotActive, match="The status of tenant gone is deleted"):
             tenant_migrate(tenant_id="gone")
         gone.delete()
+
+
+def test_a_server_that_is_down_is_a_problem_of_the_batch() -> None:
+    gone = DatabaseServer(name="gone", admin_url="postgresql://nobody@127.0.0.1:1/none")
+    [problem] = full_servers({gone: 1}, work="test")
+    assert problem.startswith("Database server gone cannot be reached: ")
 
 
 @pytest.mark.usefixtures("empty_fleet")

@@ -139,7 +139,7 @@ def test_ctrl_c_rolls_back(trio: list[Tenant], next_release: NextRelease, dry_ru
     with next_release.active(), pytest.raises(KeyboardInterrupt):
         tenant_migrate(dry_run=dry_run, on_progress=interrupt)
     assert states_of(trio) == before and leftovers() == []
-    assert batch().status == BatchStatus.ROLLED_BACK
+    assert (batch().status, batch().error) == (BatchStatus.ROLLED_BACK, "It was interrupted.")
 
 
 def test_other_operations_are_refused_until_recovery(trio: list[Tenant], next_release: NextRelease) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from typing import Any
 
 import pytest
 from django.core.checks import Error
+from django.core.management import call_command
 
 from audit.control.models import ControlAuditLog
 from tenants.checks import keys_are_usable
@@ -32,6 +34,20 @@ def test_wal_archive_is_stored_unless_set(settings: Any) -> None:
         assert [entry.details for entry in entries if entry.details] == [{"wal_archive": "s3://archive/main"}]
     finally:
         server.update(wal_archive="")
+
+
+def test_a_server_that_is_down_is_counted_but_does_not_fail_the_command() -> None:
+    DatabaseServer.objects.create(name="gone", admin_url="postgresql://nobody@127.0.0.1:1/none")
+    told, complaints = StringIO(), StringIO()
+    try:
+        call_command("control_setup", stdout=told, stderr=complaints)
+    finally:
+        DatabaseServer.objects.filter(pk="gone").delete()
+    assert complaints.getvalue().startswith("Database server gone cannot be reached: ")
+    assert told.getvalue() == "The control database is ready, but 1 problem was reported.\n"
+    told = StringIO()
+    call_command("control_setup", stdout=told)
+    assert told.getvalue() == "The control database is ready.\n"
 
 
 def test_the_migrations_that_were_applied_are_recorded() -> None:

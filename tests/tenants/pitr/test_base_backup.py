@@ -19,7 +19,7 @@ from config.stack import process
 from tenants.files.locations import PlaceError, place_at
 from tenants.lifecycle.setup import MAIN_SERVER, server_register
 from tenants.models import BackupStatus, BaseBackup, DatabaseServer, RestorePoint
-from tenants.pitr import base_backup_files
+from tenants.pitr import base_backup, base_backup_files
 from tenants.pitr.base_backup import cluster_backup, cluster_backups_recover
 from tenants.pitr.base_backup_files import BaseBackupError
 from tenants.pitr.prune import cluster_backups_prune
@@ -111,6 +111,31 @@ class TestBackup:
         assert backup.status == BackupStatus.FAILED and "cannot be written" in backup.error
         assert actions_of(backup) == ["cluster.backup", "cluster.backup.fail"]
 
+    @pytest.mark.parametrize(
+        ("failure", "reason"),
+        [
+            (KeyboardInterrupt(), "It was interrupted."),
+            (OSError(28, "No space left on device"), "The disk or a file cannot be used: No space left on device."),
+            (ZeroDivisionError("a secret"), "Unexpected error (ZeroDivisionError)."),
+        ],
+    )
+    def test_an_unexpected_failure_is_recorded_as_a_sentence(
+        self,
+        server: DatabaseServer,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        failure: BaseException,
+        reason: str,
+    ) -> None:
+        def fail(_backup: BaseBackup, _target: Path) -> None:
+            raise failure
+
+        monkeypatch.setattr(base_backup, "_copy", fail)
+        with pytest.raises(type(failure)):
+            cluster_backup(server_name=server.name, output=str(tmp_path))
+        [backup] = BaseBackup.objects.filter(server=server)
+        assert (backup.status, backup.error) == (BackupStatus.FAILED, reason)
+
     def test_the_command_says_where_it_is(self, tmp_path: Path) -> None:
         done = seo_gen("cluster", "backup", "--server", "backed-up", "--output", str(tmp_path))
         assert done.returncode == 0, done.stderr
@@ -170,6 +195,26 @@ def test_what_a_killed_backup_left_is_removed(server: DatabaseServer, unknown: N
     backup.refresh_from_db()
     assert (backup.status, backup.error) == (BackupStatus.FAILED, "The base backup was interrupted.")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_files_that_cannot_be_removed_do_not_end_the_recovery(
+    server: DatabaseServer, unknown: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck, other = (
+        BaseBackup.objects.create(
+            id=uuid4(), server=server, status=BackupStatus.RUNNING, place=str(tmp_path), name=name, server_version=18
+        )
+        for name in ("stuck", "other")
+    )
+
+    def remove(backup: BaseBackup) -> None:
+        if backup == stuck:
+            raise PermissionError
+
+    monkeypatch.setattr(base_backup, "remove", remove)
+    assert cluster_backups_recover() == [other]
+    stuck.refresh_from_db()
+    assert stuck.status == BackupStatus.RUNNING
 
 
 def test_a_copying_that_outlived_its_process_is_ended(server: DatabaseServer, unknown: None, tmp_path: Path) -> None:

@@ -21,11 +21,25 @@ from pytest_django import Settings
 from audit.control.models import ControlAuditLog
 from config.base.errors import SeoGenError
 from tenants.lifecycle.suspend import tenant_suspend
-from tenants.models import Backup, BackupKind, BackupStatus, Erasure, OperationRequest, RequestStatus, Tenant
+from tenants.models import (
+    Backup,
+    BackupKind,
+    BackupStatus,
+    Erasure,
+    OperationRequest,
+    OperationStatus,
+    RequestStatus,
+    Tenant,
+    TenantOperation,
+    database_prefix,
+)
 from tenants.operations import tenant_lock
-from tenants.requests.errors import OperationAlreadyRequested
+from tenants.requests.errors import OperationAlreadyRequested, OperationUndone
 from tenants.requests.exports import exports_expire
+from tenants.requests.interrupted import _operation
 from tenants.requests.work import operations_work
+from tenants.schema.inspection import database_of
+from tenants.servers.session import ServerSession
 from tests.support.forked import forked
 from tests.support.staff import give_role, make_user
 from tests.tenants.support.created import new_id
@@ -185,6 +199,17 @@ def test_what_cannot_begin_is_refused_with_the_services_sentence(browser: Client
     assert request.error in browser.get(f"/admin/tenants/operationrequest/{request.pk}/change/").content.decode()
 
 
+def test_a_refusal_names_the_form_and_no_option_of_the_command(browser: Client, tenant: Tenant) -> None:
+    assert tenant.server is not None
+    with ServerSession(tenant.server, database_prefix()) as server_session:
+        server_session.drop_database(database_of(tenant))
+    request = ask(browser, tenant, "erase", typed_id=tenant.id)
+    work(request)
+    assert (request.status, request.error_code) == (RequestStatus.REFUSED, "deletion_refused")
+    assert "switch on “Continue even if the tenant's audit log is broken or missing”" in request.error
+    assert "--accept" not in request.error
+
+
 def test_an_operation_waits_for_another_process_and_for_its_tenant(browser: Client, tenant: Tenant) -> None:
     request = ask(browser, tenant, "back-up")
     again = browser.post(f"/admin/tenants/tenant/{tenant.id}/back-up/", {"reason": ""})
@@ -202,6 +227,14 @@ def test_an_operation_on_all_tenants_names_none() -> None:
         OperationAlreadyRequested("", "migrate").message
         == "An operation of the same kind (migrate) is already waiting or running."
     )
+
+
+def test_an_operation_that_failed_and_was_undone_is_not_called_interrupted() -> None:
+    """Its worker was lost between the undoing and the end of the request."""
+    failed = TenantOperation(kind="restore", status=OperationStatus.UNDONE, error="The disk is full.")
+    with pytest.raises(OperationUndone) as error:
+        _operation(OperationRequest(kind="restore"), failed, lambda _step, _done, _total: None)
+    assert error.value.message == "The operation was undone; nothing was changed. The disk is full."
 
 
 def _hold_lock(said: Any, tenant_id: str) -> None:

@@ -11,6 +11,8 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import asdict
+from io import StringIO
 from pathlib import Path
 
 import psycopg
@@ -20,6 +22,7 @@ from django.db import connections
 
 from audit.control.models import ControlAuditLog
 from audit.models import AuditLog
+from config.base.errors import shown_on_page
 from config.stack.postgres import binaries_folder
 from runs.models import Run, RunStatus, Step
 from tenants.errors import (
@@ -36,6 +39,7 @@ from tenants.fleet.batch import fleet_lock
 from tenants.fleet.migrate import tenant_migrate
 from tenants.lifecycle.status import tenant_statuses
 from tenants.lifecycle.suspend import tenant_suspend
+from tenants.management.commands.tenant_restore import Command
 from tenants.models import Restore, Tenant, TenantOperation, TenantStatus
 from tenants.operations import backup_lock, operation_begin, tenant_lock
 from tenants.restore.restore import tenant_restore
@@ -164,12 +168,27 @@ def test_files_of_the_backup_are_brought_back_and_newer_ones_are_listed(tenant: 
     assert tenant_storage.read(changed) == anew
 
 
+def test_long_lists_are_cut_but_counted(tenant: Tenant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = back_up(tenant, tmp_path)
+    for _run in range(12):
+        add_run(tenant)
+    monkeypatch.setattr("tenants.restore.reconcile.NAMED", 11)
+    report = tenant_restore(tenant_id=tenant.id, backup_file=file)
+    assert (len(report.lost_runs), report.counts["lost_runs"], report.counts["missing_files"]) == (11, 12, 0)
+    told = StringIO()
+    Command(stdout=told).present(asdict(report))
+    assert "Lost runs (newer than the restored state): 12\n" in told.getvalue()
+    assert "  and 2 more\n" in told.getvalue()
+
+
 def test_running_runs_block_a_restore_unless_stopped(tenant: Tenant, tmp_path: Path) -> None:
     run = add_run(tenant, status=RunStatus.RUNNING)
     with tenant_context(tenant) as alias:
         Step.objects.using(alias).filter(run_id=run).update(lease_expires_at="2999-01-01T00:00Z")
     file = back_up(tenant, tmp_path)
     with pytest.raises(RestoreRefused, match=f"Runs are still in progress: {run}. Wait for them, or pass --stop-runs"):
+        tenant_restore(tenant_id=tenant.id, backup_file=file)
+    with shown_on_page(), pytest.raises(RestoreRefused, match="switch on “Continue even if runs are in progress”"):
         tenant_restore(tenant_id=tenant.id, backup_file=file)
     report = tenant_restore(tenant_id=tenant.id, backup_file=file, stop_runs=True)
     assert report.failed_runs == [str(run)]
@@ -217,6 +236,11 @@ def test_an_older_backup_is_migrated_to_the_fleets_version_and_a_newer_one_refus
     with next_release.active():
         assert tenant_migrate().outcome == "completed"
         newer = back_up(tenant, tmp_path)
+        row = Tenant.objects.filter(pk=tenant.pk)
+        row.update(schema_version=release().version.replace("runs.0003_plain", "runs.0004_unknown"))
+        with pytest.raises(RestoreRefused, match=r"The tenant's schema version \(.*\) is ahead of this code"):
+            tenant_restore(tenant_id=tenant.id, backup_file=older)
+        row.update(schema_version=release().version)
         report = tenant_restore(tenant_id=tenant.id, backup_file=older)
         assert report.migrations == ["runs.0003_plain"]
         tenant.refresh_from_db()

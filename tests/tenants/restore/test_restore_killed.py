@@ -138,7 +138,11 @@ def test_import_killed_at_a_step(tenant: Tenant, tmp_path: Path, step: str) -> N
     tenant_export(tenant_id=tenant.id, output=bundle)
     new_id = f"in-{uuid.uuid4().hex[:12]}"
     die_at(step, "tenant_import", file=bundle, new_id=new_id)
-    assert [(one.tenant_id, one.kind, one.outcome) for one in tenant_recover()] == [(new_id, "import", "undone")]
+    [recovery] = tenant_recover()
+    assert (recovery.tenant_id, recovery.kind, recovery.outcome) == (new_id, "import", "undone")
+    assert (
+        recovery.reason == f"Tenant {new_id} was not created. The operation was interrupted. Nothing was left behind."
+    )
     assert not Tenant.objects.filter(pk=new_id).exists()
     assert (
         tenants_objects(Restore.objects.get(tenant_id=new_id).live) == []

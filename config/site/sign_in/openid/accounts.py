@@ -46,6 +46,13 @@ def identity_link(*, user: User, issuer: str, subject: str) -> None:
         taken = LinkedIdentity.objects.using("default").filter(
             Q(issuer=issuer, subject=subject) | Q(issuer=issuer, user=user)
         )
+        if taken.filter(user=user, subject=subject).exists():
+            raise OpenIDRefused(
+                _("Your account at %(provider)s is already linked to your account here.")
+                % {"provider": settings.OIDC_NAME},
+                hint=_("You can log in with it."),
+                reason="linked already",
+            )
         if taken.exists():
             # For example, the address now belongs to another person, whose subject differs.
             raise _refused("linked otherwise")

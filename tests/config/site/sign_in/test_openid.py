@@ -212,7 +212,9 @@ def test_a_superuser_links_their_account_themselves(provider: OpenIDServer, supe
     client = Client()
     assert sign_in(provider, client)["Location"] == "/admin/" and is_logged_in(client)
     assert "openid.link" in actions(superuser)
-    # Once linked, to no other.
+    # Once linked, neither again nor to another.
+    page = browser.get(sign_in(provider, browser, link)["Location"]).content.decode()
+    assert "is already linked to your account here." in page and NO_ACCESS not in page
     provider.claims = {"sub": "another"}
     page = browser.get(sign_in(provider, browser, link)["Location"]).content.decode()
     assert NO_ACCESS in page
