@@ -80,7 +80,7 @@ def _recipient(text: str) -> pyrage.x25519.Recipient:
         return pyrage.x25519.Recipient.from_str(text)
     except pyrage.RecipientError as error:
         raise SealError(
-            _("%(recipient)r is not an age recipient.") % {"recipient": text[:80]},
+            _("%(recipient)r is not a valid age recipient.") % {"recipient": text[:80]},
             hint=_("An age recipient starts with age1; `age-keygen` creates a key pair."),
             code="age_recipient_invalid",
         ) from error

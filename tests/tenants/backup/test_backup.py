@@ -286,7 +286,7 @@ def test_full_temporary_disk_is_reported_for_the_tenant(
 
 
 def test_an_unusable_recipient_is_refused_before_anything(tenant: Tenant, tmp_path: Path) -> None:
-    with pytest.raises(SealError, match="'age1nonsense' is not an age recipient"):
+    with pytest.raises(SealError, match="'age1nonsense' is not a valid age recipient"):
         tenant_backup(tenant_id=tenant.id, output=str(tmp_path), recipient="age1nonsense")
     assert not Backup.objects.filter(tenant_id=tenant.id).exists()
 
