@@ -66,7 +66,7 @@ class LLMProviderForm(LimitsForm):
             "api_base_url": gettext_lazy(
                 "Base URL of the server: https://host for Anthropic and Gemini, https://host/v1 for OpenAI and"
                 " compatible servers. A host other than the vendor's must be listed in LLM_ALLOWED_HOSTS. Leave empty"
-                " to use the vendor's own server."
+                " to use the vendor's own server or, for the provider local without a key variable, LOCAL_LLM_URL."
             ),
             "key_variable": gettext_lazy(
                 "The environment variable that holds the key, such as OPENROUTER_API_KEY; never the key itself. Leave"
