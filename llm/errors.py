@@ -68,8 +68,8 @@ class PromptTooLong(LLMPermanentError):
     def __init__(self, provider_id: str, model: str, *, tokens: int, window: int) -> None:
         super().__init__(
             _(
-                "The prompt is too long for model %(model)s of the provider %(provider)s: it has at least %(tokens)d"
-                " tokens, but the context window is %(window)d."
+                "The prompt leaves no room for an answer from model %(model)s of the provider %(provider)s: it has at"
+                " least %(tokens)d tokens, and the context window is %(window)d."
             )
             % {"provider": provider_id, "model": model, "tokens": tokens, "window": window},
             hint=_(
@@ -88,7 +88,7 @@ class MissingKey(LLMPermanentError):
         super().__init__(
             _("The provider %(provider)s needs the environment variable %(variable)s, which is not set.")
             % {"provider": provider_id, "variable": variable},
-            hint=_("Set it for the web server and the workers, or route the step to another provider."),
+            hint=_("Set it for the command line, the web server and the workers, or use another provider."),
         )
         self.variable = variable
 
@@ -170,7 +170,7 @@ class UnknownProvider(LLMPermanentError):
     def __init__(self, provider_id: str, known: list[str]) -> None:
         super().__init__(
             _("There is no LLM provider %(provider)s.") % {"provider": repr(provider_id)},
-            hint=_("Known providers: %(known)s.") % {"known": ", ".join(known) or "-"},
+            hint=_("Known providers: %(known)s.") % {"known": ", ".join(known)} if known else "",
         )
 
 
@@ -224,8 +224,8 @@ class HostNotAllowed(LLMPermanentError):
             _("The API base URL of the provider %(provider)s points to %(host)s, which is not an allowed host.")
             % {"provider": provider_id, "host": host},
             hint=_(
-                "Clear the URL in the admin under Providers, or add the host to LLM_ALLOWED_HOSTS for the command line,"
-                " the web server and the workers."
+                "Add the host to LLM_ALLOWED_HOSTS for the command line, the web server and the workers, or enter"
+                " another URL in the admin under Providers."
             ),
         )
 
@@ -263,7 +263,7 @@ class UnknownStep(LLMPermanentError):
     def __init__(self, step: str, known: list[str]) -> None:
         super().__init__(
             _("The pipeline has no step %(step)s.") % {"step": repr(step)},
-            hint=_("Its steps are: %(known)s.") % {"known": ", ".join(known) or "-"},
+            hint=_("Known steps: %(known)s.") % {"known": ", ".join(known)} if known else "",
         )
 
 
@@ -284,26 +284,25 @@ class InvalidPrice(LLMPermanentError):
 
 
 class PricesChanged(LLMPermanentError):
-    """The prices were changed after the person who is replacing them had read them."""
+    """Other prices took effect after the person who is replacing them had read them."""
 
     code = "llm_prices_changed"
 
     def __init__(self, model: str) -> None:
         super().__init__(
-            _("Model %(model)s: someone else changed its prices in the meantime, so nothing was saved.")
-            % {"model": model},
+            _("Model %(model)s: its prices have changed in the meantime, so nothing was saved.") % {"model": model},
             hint=_("Check the current prices and save again."),
         )
 
 
 class ComparisonOutdated(LLMPermanentError):
-    """The prices or the price list changed after a person had compared them."""
+    """The prices, the price list or the day changed after a person had seen the comparison."""
 
     code = "llm_prices_comparison_outdated"
 
     def __init__(self) -> None:
         super().__init__(
-            _("The prices or the price list changed after this comparison was shown, so nothing was imported."),
+            _("The comparison has changed since it was shown, so nothing was imported."),
             hint=_("Check the new comparison and import it."),
         )
 
@@ -326,7 +325,7 @@ class UnknownModel(LLMPermanentError):
     def __init__(self, model: str, known: list[str]) -> None:
         super().__init__(
             _("There is no model %(model)s.") % {"model": repr(model)},
-            hint=_("Known models: %(known)s.") % {"known": ", ".join(known) or "-"},
+            hint=_("Known models: %(known)s.") % {"known": ", ".join(known)} if known else "",
         )
 
 

@@ -46,10 +46,11 @@ class ModelInPipeline(LLMPermanentError):
 
     def __init__(self, provider_id: str, model: str, steps: list[str]) -> None:
         super().__init__(
-            _("New runs use the model %(model)s of %(provider)s for %(steps)s.")
+            _("New runs may use the model %(model)s of %(provider)s for %(steps)s.")
             % {"provider": provider_id, "model": model, "steps": ", ".join(steps)},
             hint=_(
-                "Route these steps elsewhere, or deactivate the model so that they use another, and then delete it."
+                "Change the routes and fallbacks of these steps or, if another model of its class is active, deactivate"
+                " this one. Then delete it."
             ),
         )
 

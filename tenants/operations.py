@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 from audit.log.actor import current_actor
 from audit.log.entries import record
 from config.base.databases import CONTROL
+from config.base.errors import joined
 from tenants.errors import TenantBusy, TenantError
 from tenants.models import Erasure, OperationStatus, Restore, TenantOperation
 
@@ -87,7 +88,7 @@ def advisory_lock(
         if getattr(error.__cause__, "sqlstate", None) != LOCK_NOT_AVAILABLE:
             raise
         refusal = busy()
-        refusal.hint = f"{_held_by(name)} {refusal.hint}".strip()
+        refusal.hint = joined(_held_by(name), refusal.hint)
         raise refusal from error
     try:
         yield

@@ -50,8 +50,8 @@ COUNTED_ALWAYS_MANY = {
     "Limits for a call to %(model)s: %(max_input_tokens)s tokens in, %(max_output_tokens)s out; cost: %(cost_limit)s.",
     "Limits for a call to %(provider)s/%(model)s: %(max_input_tokens)d tokens in, %(max_output_tokens)d out;"
     " cost: %(limit)s.",
-    "The prompt is too long for model %(model)s of the provider %(provider)s: it has at least %(tokens)d tokens, but"
-    " the context window is %(window)d.",
+    "The prompt leaves no room for an answer from model %(model)s of the provider %(provider)s: it has at least"
+    " %(tokens)d tokens, and the context window is %(window)d.",
 }
 # The text and its plural, "" if it has none.
 Message = tuple[str, str]

@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 from audit.log.actor import acting_as
 from config.base.approvals import ApprovalRequired, approval_given, approval_wanted, request_approval
 from config.base.commands import version
-from config.base.errors import SeoGenError
+from config.base.errors import SeoGenError, joined
 
 # What --output takes for standard output.
 STANDARD_OUTPUT = "-"
@@ -28,7 +28,7 @@ class Refusal(CommandError):
     """An error raised by a command, with a message, a hint and a code for scripts (services raise `SeoGenError`)."""
 
     def __init__(self, message: str, *, code: str, hint: str = "", returncode: int = 1) -> None:
-        super().__init__(f"{message} {hint}".rstrip(), returncode=returncode)
+        super().__init__(joined(message, hint), returncode=returncode)
         self.message = message
         self.hint = hint
         self.code = code

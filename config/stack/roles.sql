@@ -36,7 +36,7 @@ GRANT CONNECT ON DATABASE postgres TO seo_gen_admin;
 -- role could use up what all databases share (the table of advisory locks) or store data outside tables (large objects).
 SELECT 'CREATE DATABASE seo_gen_base TEMPLATE template0 ENCODING ''UTF8'' IS_TEMPLATE true'
  WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'seo_gen_base') \gexec
-ALTER DATABASE seo_gen_base ALLOW_CONNECTIONS true;
+ALTER DATABASE seo_gen_base ALLOW_CONNECTIONS true IS_TEMPLATE true;
 REVOKE CONNECT, TEMPORARY ON DATABASE seo_gen_base FROM PUBLIC;
 \connect seo_gen_base
 SELECT format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', oid::regprocedure)

@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.widgets import UnfoldAdminTextareaWidget
 
+from config.base.errors import joined
 from config.site.admin_base import NO_TENANT, StaffAdmin
 from llm.errors import LLMError, MissingKey
 from llm.models import StepLLMDefault
@@ -56,7 +57,7 @@ class StepLLMDefaultForm(forms.ModelForm):  # type: ignore[type-arg]
             try:
                 require_route(provider.pk, model_class, key_at_workers=key_at_workers)
             except MissingKey as error:
-                raise ValidationError(f"{error.message} {_missing_key_hint()}") from error
+                raise ValidationError(joined(error.message, _missing_key_hint())) from error
             except LLMError as error:
                 raise ValidationError(str(error)) from error
         self.instance.key_at_workers |= self._keeps_mark
@@ -99,7 +100,7 @@ class StepPageForm(StepLLMDefaultForm):
             try:
                 require_fallbacks(fallbacks, key_at_workers=bool(cleaned.get("key_at_workers")))
             except MissingKey as error:
-                self.add_error("fallbacks", f"{error.message} {_missing_key_hint()}")
+                self.add_error("fallbacks", joined(error.message, _missing_key_hint()))
             except LLMError as error:
                 self.add_error("fallbacks", str(error))
         return cleaned

@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from config.base.errors import SeoGenError
+from config.base.errors import SeoGenError, joined
 from config.site.admin_base import NO_TENANT, StaffAdmin, action, finished
 from llm.check import llm_check
 from llm.clients.base_urls import without_credentials
@@ -66,7 +66,7 @@ class LLMProviderForm(LimitsForm):
             "api_base_url": gettext_lazy(
                 "Base URL of the server: https://host for Anthropic and Gemini, https://host/v1 for OpenAI and"
                 " compatible servers. A host other than the vendor's must be listed in LLM_ALLOWED_HOSTS. Leave empty"
-                " to use the vendor's own server."
+                " to use the vendor's own server or, for the provider local without a key variable, LOCAL_LLM_URL."
             ),
             "key_variable": gettext_lazy(
                 "The environment variable that holds the key, such as OPENROUTER_API_KEY; never the key itself. Leave"
@@ -188,7 +188,7 @@ class LLMProviderAdmin(RefusesDeletion):
 
 def _say(request: HttpRequest, check: ProviderCheck) -> None:
     if not check.works:
-        messages.error(request, f"{check.message} {check.hint}".rstrip())
+        messages.error(request, joined(check.message, check.hint))
         return
     shown = {"id": check.provider_id, "model": check.model_name, "seconds": check.seconds}
     messages.success(

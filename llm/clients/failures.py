@@ -126,11 +126,12 @@ def too_large(call: Call, *, request_id: str) -> LLMPermanentError:
 
 def status_failure(status: int, reason: str, headers: Mapping[str, str], body: object, call: Call) -> LLMError:
     """Return the error for an HTTP status other than success. `body` is the parsed body, or None if it is not JSON."""
-    message = _("The provider %(provider)s returned HTTP %(status)d for model %(model)s: %(said)s") % {
-        **call.names,
-        "status": status,
-        "said": redacted(sentence_of(body) or reason or "-", call),
-    }
+    said = redacted(sentence_of(body) or reason, call)
+    message = (
+        _("The provider %(provider)s returned HTTP %(status)d for model %(model)s: %(said)s")
+        if said
+        else _("The provider %(provider)s returned HTTP %(status)d for model %(model)s.")
+    ) % {**call.names, "status": status, "said": said}
     request_id, fault = request_id_of(headers, body), fault_of(status, body)
     if is_permanent(status, error_of(body)):
         return LLMPermanentError(message, hint=_hint(fault), code=HTTP_CODES[fault], request_id=request_id)
@@ -145,11 +146,11 @@ def status_failure(status: int, reason: str, headers: Mapping[str, str], body: o
 def _hint(fault: Fault) -> str:
     match fault:
         case Fault.KEY:
-            return _("Check the key in the provider's environment variable, and what the provider allows it to do.")
+            return _("Check the provider's key variable, the key in it, and what the provider allows the key to do.")
         case Fault.QUOTA:
             return _("Check the account's balance and limits at the provider.")
         case Fault.MODEL:
-            return _("Correct the model's name in the admin under Models and prices, or deactivate it.")
+            return _("Correct the model's name in the admin under Models and prices, or deactivate the model.")
         case Fault.URL:
             return _("Check the provider's API base URL in the admin under Providers.")
         case _:
@@ -170,10 +171,12 @@ def error_in_reply(
     It is treated like the HTTP status that it names or stands for. Without such a status, it is transient if it came in
     a stream and has no permanent code, and permanent otherwise.
     """
-    message = _("The provider %(provider)s reported an error for model %(model)s: %(said)s") % {
-        **call.names,
-        "said": redacted(sentence_of(body) or "-", call),
-    }
+    said = redacted(sentence_of(body), call)
+    message = (
+        _("The provider %(provider)s reported an error for model %(model)s: %(said)s")
+        if said
+        else _("The provider %(provider)s reported an error for model %(model)s.")
+    ) % {**call.names, "said": said}
     error = error_of(body)
     status = status_of(error)
     permanent = is_permanent(status, error) if status else not streamed or names_permanent(error)

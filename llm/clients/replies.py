@@ -142,13 +142,18 @@ def finished(call: Call, reply: Assembly, request_id: str) -> LLMReply:
     - no text for another reason: transient, because another sample usually has text.
     """
     finish_reason = named(reply.finish_reason)
-    names = {**call.names, "reason": finish_reason or "-"}
+    names = {**call.names, "reason": finish_reason}
     usage = reply.stated_usage()
     if reply.is_malformed or not reply.began:
         raise malformed(call, usage=usage, request_id=request_id)
     if reply.refusal is not None:
         raise LLMPermanentError(
-            _("Model %(model)s of the provider %(provider)s refused to answer (%(reason)s).") % names,
+            (
+                _("Model %(model)s of the provider %(provider)s refused to answer (%(reason)s).")
+                if finish_reason
+                else _("Model %(model)s of the provider %(provider)s refused to answer.")
+            )
+            % names,
             hint=redacted(reply.refusal, call),
             usage=usage,
             code="llm_refused",
@@ -175,15 +180,20 @@ def finished(call: Call, reply: Assembly, request_id: str) -> LLMReply:
             )
             % names,
             hint=_(
-                "Raise the model's output limit in the admin under Models and prices; if its context window is full,"
-                " shorten the prompt."
+                "Raise the output limit: the tenant's own for the step, if it has one, otherwise the model's in the"
+                " admin under Models and prices. If the context window is full, shorten the prompt."
             ),
             usage=usage,
             code="llm_output_limit_reached",
             request_id=request_id,
         )
     raise LLMTransientError(
-        _("Model %(model)s of the provider %(provider)s returned no text (%(reason)s).") % names,
+        (
+            _("Model %(model)s of the provider %(provider)s returned no text (%(reason)s).")
+            if finish_reason
+            else _("Model %(model)s of the provider %(provider)s returned no text.")
+        )
+        % names,
         usage=usage,
         code="llm_reply_empty",
         request_id=request_id,

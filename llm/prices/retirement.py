@@ -12,7 +12,10 @@ def retirement_text(model: LLMModel) -> str | None:
     if model.retires_on is None:
         if not model.is_deprecated:
             return None
-        return _("Model %(model)s is being retired by its provider; the price list states no date.") % names
+        return (
+            _("According to the price list, which states no date, model %(model)s is being retired or has been.")
+            % names
+        )
     if model.retires_on <= today():
         return _("Model %(model)s was retired by its provider on %(date)s.") % names
     return _("Model %(model)s will be retired by its provider on %(date)s.") % names

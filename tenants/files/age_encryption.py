@@ -17,6 +17,8 @@ from tenants.files.streams import copy_stream, piped
 # The first bytes of every age file.
 MAGIC = b"age-encryption.org/v1"
 SUFFIX = ".age"
+# How a private key begins.
+PRIVATE = "AGE-SECRET-KEY-"
 
 
 class SealError(TenantError):
@@ -79,8 +81,14 @@ def _recipient(text: str) -> pyrage.x25519.Recipient:
     try:
         return pyrage.x25519.Recipient.from_str(text)
     except pyrage.RecipientError as error:
+        if PRIVATE in text.upper():
+            raise SealError(
+                _("A private key was given as the age recipient."),
+                hint=_("Use its public key, which starts with age1; `age-keygen -y FILE` prints it."),
+                code="age_recipient_invalid",
+            ) from error
         raise SealError(
-            _("%(recipient)r is not an age recipient.") % {"recipient": text[:80]},
+            _("%(recipient)r is not a valid age recipient.") % {"recipient": text[:80]},
             hint=_("An age recipient starts with age1; `age-keygen` creates a key pair."),
             code="age_recipient_invalid",
         ) from error
@@ -95,7 +103,7 @@ def _identities(path: str) -> list[pyrage.x25519.Identity]:
         )
     try:
         lines = Path(path).expanduser().read_text().splitlines()
-        return [pyrage.x25519.Identity.from_str(line.strip()) for line in lines if line.startswith("AGE-SECRET-KEY-")]
+        return [pyrage.x25519.Identity.from_str(line.strip()) for line in lines if line.startswith(PRIVATE)]
     except (OSError, UnicodeDecodeError, pyrage.IdentityError) as error:
         raise _no_identity(path, getattr(error, "strerror", None)) from error
 

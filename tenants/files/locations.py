@@ -173,7 +173,8 @@ class Place(ABC):
         except (OSError, BotoCoreError, ClientError) as error:
             code = error.response.get("Error", {}).get("Code") if isinstance(error, ClientError) else None
             if code in ("404", "NoSuchKey", "NoSuchBucket"):
-                raise MissingFromPlace(_("%(path)s does not exist.") % {"path": self.path(name)}) from error
+                missing = self.path("" if code == "NoSuchBucket" else name)
+                raise MissingFromPlace(_("%(path)s does not exist.") % {"path": missing}) from error
             raise self._failure(name, what, error) from error
 
     def _failure(self, name: str, what: Use, error: Exception) -> PlaceError:
@@ -349,7 +350,7 @@ class Folder(Place):
     def write_locked(self, name: str, content: bytes, until: datetime | None) -> None:
         if until is not None:
             raise PlaceError(
-                _("%(url)s is a local folder; object lock is not available there.") % {"url": self.url},
+                _("%(url)s is a folder; object lock is not available there.") % {"url": self.url},
                 hint=_("Use a bucket with object lock, or set AUDIT_ANCHOR_LOCK_DAYS to 0."),
                 code="place_cannot_lock",
             )
@@ -577,7 +578,7 @@ def _require_no_stream(url: str) -> None:
     """Refuse "-" rather than create a file or folder with that name."""
     if url == STANDARD:
         raise PlaceError(
-            _("“-” is standard output, which takes a single file, but this operation writes several."),
+            _("“-” is standard output, but a folder or bucket is needed here."),
             hint=_("Use a folder or s3://bucket/…; for a folder named “-”, write “./-”."),
             code="standard_output_refused",
         )

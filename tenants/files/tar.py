@@ -61,7 +61,13 @@ class _Member(tarfile.TarInfo):
 
 
 def no_file(name: str) -> BadArchive:
-    return BadArchive(_("The tar file contains %(name)r, which is not a tenant's file.") % {"name": name})
+    return BadArchive(_("The tar file contains %(name)r, which it must not contain.") % {"name": name})
+
+
+def _damaged(reason: str) -> BadArchive:
+    if reason:
+        return BadArchive(_("The tar file is damaged: %(reason)s.") % {"reason": reason.rstrip(".")})
+    return BadArchive(_("The tar file is damaged."))
 
 
 def tar_open(source: IO[bytes]) -> tarfile.TarFile:
@@ -110,7 +116,7 @@ def tar_read(source: IO[bytes], *, at_most: int | None = None) -> Iterator[File]
                     )
                 yield member.name, content
     except (tarfile.TarError, EOFError, UnicodeDecodeError, ValueError) as error:
-        raise BadArchive(_("The tar file is damaged: %(reason)s.") % {"reason": type(error).__name__}) from error
+        raise _damaged(str(error) if isinstance(error, tarfile.TarError) else "") from error
 
 
 def digests_of(files: Iterable[File]) -> Iterator[tuple[str, str]]:

@@ -260,7 +260,7 @@ def _translated(path: str, what: Use) -> Iterator[None]:
     except (SuspiciousOperation, UnicodeError) as error:
         raise StorageError(
             _impossible(what) % {"path": path},
-            hint=_("The path comes from a database row or a file that this product did not write; correct it there."),
+            hint=_("Correct the path in the database row or the file that it comes from."),
             code="storage_path_unusable",
         ) from error
     except (OSError, BotoCoreError, ClientError) as error:

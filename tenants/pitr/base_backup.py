@@ -131,7 +131,7 @@ def _parent(server: DatabaseServer, facts: ServerFacts) -> BaseBackup:
         return newest[0]
     raise BaseBackupError(
         problem % {"name": server.name, "version": facts.version},
-        hint=_("Run it again without --incremental."),
+        hint=_("Run the command again without --incremental."),
         code="incremental_impossible",
     )
 

@@ -79,7 +79,8 @@ def _files(server: DatabaseServer) -> str:
 
 def _in_use(server: DatabaseServer) -> BaseBackupError:
     return BaseBackupError(
-        _("The base backups of database server %(name)s are in use by another process.") % {"name": server.name},
+        _("Another process is reading or removing base backups or archived WAL of database server %(name)s.")
+        % {"name": server.name},
         hint=_("Wait for it to end, then try again."),
         code="base_backups_busy",
     )
@@ -134,7 +135,10 @@ def require_self_contained(folder: Path) -> None:
                 " outside its folder."
             )
             % {"path": folder, "link": leading[0].relative_to(folder)},
-            hint=_("Move the contents of tablespaces to pg_default, drop the tablespaces, and make a new base backup."),
+            hint=_(
+                "If the server has tablespaces, move their contents to pg_default and drop them. Then make a new base"
+                " backup."
+            ),
             code="base_backup_has_tablespaces",
         )
 
@@ -217,7 +221,7 @@ def readable(backup: BaseBackup, scratch: Path) -> Path:
     """
     place = place_at(backup.place)
     if isinstance(place, Folder):
-        return _existing(Path(place.url) / backup.name)
+        return _existing(place, backup)
     _copy(backup, scratch)
     return scratch
 
@@ -225,7 +229,7 @@ def readable(backup: BaseBackup, scratch: Path) -> Path:
 def _copy(backup: BaseBackup, target: Path) -> None:
     place = place_at(backup.place)
     if isinstance(place, Folder):
-        source = _existing(Path(place.url) / backup.name)
+        source = _existing(place, backup)
         try:
             shutil.copytree(source, target, symlinks=True)
         except shutil.Error as error:
@@ -233,7 +237,7 @@ def _copy(backup: BaseBackup, target: Path) -> None:
             raise BaseBackupError(
                 _("The base backup %(path)s cannot be copied: %(reason)s.")
                 % {"path": source, "reason": error.args[0][0][2]},
-                hint=_("If the disk is full, free up space in SEO_GEN_HOME, then try again."),
+                hint=_("If the disk that contains SEO_GEN_HOME is full, free up space there, then try again."),
                 code="base_backup_not_copied",
             ) from error
         return
@@ -245,17 +249,26 @@ def _copy(backup: BaseBackup, target: Path) -> None:
         raise BaseBackupError(
             _("The base backup %(path)s cannot be unpacked: %(reason)s.")
             % {"path": place.path(f"{backup.name}/{TAR}"), "reason": error},
-            hint=_("Make a new one with `seo-gen cluster backup`."),
+            hint=_(
+                "Make a new one with `seo-gen cluster backup --server %(name)s`; you can then restore to any time after"
+                " it."
+            )
+            % {"name": backup.server_id},
             code="base_backup_corrupt",
         ) from error
     target.chmod(FOLDER_MODE)
 
 
-def _existing(folder: Path) -> Path:
+def _existing(place: Folder, backup: BaseBackup) -> Path:
+    folder = Path(place.url) / backup.name
     if not (folder / MANIFEST).exists():
         raise BaseBackupError(
             _("The base backup %(path)s is missing or incomplete.") % {"path": folder},
-            hint=_("If its disk is not mounted, mount it. Otherwise, make a new one with `seo-gen cluster backup`."),
+            hint=_(
+                "If its disk is not mounted, mount it. Otherwise, make a new one with `seo-gen cluster backup --server"
+                " %(name)s`; you can then restore to any time after it."
+            )
+            % {"name": backup.server_id},
             code="base_backup_missing",
         )
     return folder

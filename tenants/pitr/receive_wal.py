@@ -62,24 +62,26 @@ def cluster_receive_wal(
         return str(folder)
     raise ServerError(
         _("pg_receivewal for database server %(name)s stopped unexpectedly.") % {"name": server.name},
-        hint=_("Start it again; it continues where it stopped."),
+        hint=_("Run `seo-gen cluster receive-wal --server %(name)s` again; it continues where it stopped.")
+        % {"name": server.name},
         code="wal_receiver_ended",
     )
 
 
 def _folder(server: DatabaseServer, output: str | None) -> Path:
     place = place_at(output or server.wal_archive or str(Path(settings.HOME) / "wal" / server.name))
-    if not isinstance(place, Folder):
+    archive = place_at(server.wal_archive) if server.wal_archive else place
+    if not (isinstance(place, Folder) and isinstance(archive, Folder)):
         raise ServerError(
             _("The WAL of database server %(name)s can only be received into a folder, not into %(url)s.")
-            % {"name": server.name, "url": place.url},
+            % {"name": server.name, "url": archive.url if isinstance(place, Folder) else place.url},
             hint=_(
                 "Enter a folder as the server's WAL archive in the admin; --output, if given, must be the same folder."
                 " To archive to S3, use another tool."
             ),
             code="wal_needs_folder",
         )
-    if server.wal_archive and place.url != place_at(server.wal_archive).url:
+    if place.url != archive.url:
         raise ServerError(
             _("The WAL of database server %(name)s must go to its WAL archive, %(archive)s.")
             % {"name": server.name, "archive": server.wal_archive},

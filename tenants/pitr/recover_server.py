@@ -172,7 +172,8 @@ def _require_means(backup: BaseBackup) -> None:
     """Raise `ToolError` or `RecoveryError` if a program or disk space is missing, before anything is copied."""
     for name in ("postgres", "pg_ctl", "pg_controldata", "pg_waldump"):
         programs.program(name, _version(backup), exact=True)
-    needed = sum(link.size_bytes or 0 for link in chain(backup))
+    # Whole MiB, so that the message never shows two equal numbers.
+    needed = -(-sum(link.size_bytes or 0 for link in chain(backup)) // MIB) * MIB
     free = _free_bytes(Path(settings.HOME))
     if needed > free:
         raise RecoveryError(
@@ -198,7 +199,10 @@ def _require_no_tablespaces(server: DatabaseServer, live: ServerFacts | None) ->
                 " their live files."
             )
             % {"name": server.name, "names": ", ".join(live.tablespaces)},
-            hint=_("Move their contents to pg_default and drop the tablespaces, or restore with another tool."),
+            hint=_(
+                "To restore to a time before the tablespaces were created, move their contents to pg_default and drop"
+                " them. To restore to a later time, use another tool."
+            ),
             code="server_has_tablespaces",
         )
 

@@ -96,8 +96,14 @@ class Replay:
         deadline = time.monotonic() + READY_WAIT_S
         while not _contains(self._scratch.said(), READY):
             self._serve()
-            if not self._scratch.is_running() or time.monotonic() > deadline:
+            if not self._scratch.is_running():
                 raise self._unreachable()
+            if time.monotonic() > deadline:
+                raise RecoveryError(
+                    _("The scratch server for database server %(name)s was not ready within %(seconds)g s.")
+                    % {"name": self._server.name, "seconds": READY_WAIT_S},
+                    code="recovery_failed",
+                )
             time.sleep(STEP_S)
 
     def _serve(self) -> None:
@@ -140,8 +146,7 @@ class Replay:
         values = {"target": self._target, "database": database, "name": self._server.name, "reason": _reason(said)}
         if any(BEING_DROPPED.search(line) for line in said):
             return RecoveryError(
-                _("At %(target)s the database %(database)s was being dropped, and its files were already gone.")
-                % values,
+                _("At %(target)s the database %(database)s was being dropped.") % values,
                 hint=_("Choose an earlier time."),
                 code="database_missing_at_time",
             )
@@ -166,13 +171,20 @@ class Replay:
         if _contains(said, *PROMOTED) or _contains(said, INSUFFICIENT):
             sentence = _("Database server %(name)s cannot be restored to %(target)s: %(reason)s.")
             return RecoveryError(sentence % values, code="recovery_failed")
-        last = next((found[1] for line in reversed(said) if (found := LAST_COMMIT.search(line))), _("none"))
+        last = next((found[1] for line in reversed(said) if (found := LAST_COMMIT.search(line))), "")
         values |= {"last": last, "missing": self._first_missing()}
         if values["missing"]:
             return RecoveryError(
-                _(
-                    "Database server %(name)s cannot be restored to %(target)s: segment %(missing)s is missing from its"
-                    " WAL archive (last commit before it: %(last)s)."
+                (
+                    _(
+                        "Database server %(name)s cannot be restored to %(target)s: segment %(missing)s is missing from"
+                        " its WAL archive (last commit before it: %(last)s)."
+                    )
+                    if last
+                    else _(
+                        "Database server %(name)s cannot be restored to %(target)s: segment %(missing)s is missing from"
+                        " its WAL archive."
+                    )
                 )
                 % values,
                 hint=_("`seo-gen cluster status` shows which times you can restore to."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import shutil
 import subprocess
@@ -58,13 +59,16 @@ def run_restore_command(server: DatabaseServer, name: str, oldest: str, target: 
     )
     if done.returncode < 0 or done.returncode > NOT_FOUND_MAX:
         raise RecoveryError(
-            _("The restore command of database server %(name)s failed: exit status %(status)d.")
+            _("The restore command of database server %(name)s was ended by signal %(signal)d.")
+            % {"name": server.name, "signal": -done.returncode}
+            if done.returncode < 0
+            else _("The restore command of database server %(name)s failed: exit status %(status)d.")
             % {"name": server.name, "status": done.returncode},
             hint=_(
-                "Try it by hand as the system account %(account)s, with no environment variables except PATH=%(path)s"
+                "Try it by hand as the account %(account)s, with no environment variables except PATH=%(path)s"
                 " and LC_ALL=C."
             )
-            % {"account": account.pw_name if account else os.geteuid(), "path": os.defpath},
+            % {"account": account.pw_name if account else _own_account(), "path": os.defpath},
             code="restore_command_failed",
         )
     if done.returncode or not (folder / name).is_file():
@@ -73,3 +77,11 @@ def run_restore_command(server: DatabaseServer, name: str, oldest: str, target: 
     shutil.copyfile(folder / name, target)
     (folder / name).unlink()
     return True
+
+
+def _own_account() -> str:
+    """Return the name of the account that we run as; its number if it has no name, as in some containers."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())

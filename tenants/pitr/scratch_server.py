@@ -278,7 +278,7 @@ def _socket_folder() -> Path:
             os.rmdir(made)
     raise RecoveryError(
         _("The path %(path)s is too long for a socket.") % {"path": tempfile.gettempdir()},
-        hint=_("Set TMPDIR to a folder whose path has at most 70 characters."),
+        hint=_("Set TMPDIR to a folder whose path has at most 70 bytes."),
         code="socket_path_too_long",
     )
 
@@ -305,7 +305,7 @@ def scratch_server(work: str) -> Iterator[ScratchServer]:
         if not is_ours:
             raise RecoveryError(
                 _("Another process is using the folder %(path)s.") % {"path": server.folder},
-                hint=_("Wait for that operation to finish, then try again."),
+                hint=_("Wait for it to finish, then try again."),
                 code="recovery_folder_busy",
             )
         _clear(server.folder)

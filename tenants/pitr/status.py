@@ -11,7 +11,7 @@ from django.utils.translation import ngettext
 
 from config.base.databases import CONTROL
 from config.base.errors import SeoGenError
-from tenants.errors import ServerError
+from tenants.errors import ServerError, because
 from tenants.files.locations import Place, place_at
 from tenants.models import BackupStatus, BaseBackup, DatabaseServer, database_prefix
 from tenants.pitr.base_backup_files import completed
@@ -161,7 +161,7 @@ def _about_archiving(server: DatabaseServer, archiver: ArchiverState | None) -> 
     if not server.wal_archive and not server.wal_restore_command:
         yield _("No WAL archive is known for this server.")
     elif archiver is not None and archiver.failing and not archiver.is_received:
-        yield _("Segment %(name)s could not be archived (last attempt: %(since)s); see the server's log.") % {
+        yield _("WAL file %(name)s could not be archived (last attempt: %(since)s); see the server's log.") % {
             "name": archiver.failing,
             "since": f"{archiver.failed_at:%Y-%m-%d %H:%M:%S%z}",
         }
@@ -178,8 +178,8 @@ def _about_backups(
         if state.missing_wal:
             yield ngettext(
                 "After base backup %(name)s, %(count)d segment is missing from the WAL archive: %(first)s.",
-                "After base backup %(name)s, %(count)d segments are missing from the WAL archive, from %(first)s to"
-                " %(last)s.",
+                "After base backup %(name)s, %(count)d segments are missing from the WAL archive; the first is"
+                " %(first)s, the last %(last)s.",
                 len(state.missing_wal),
             ) % {
                 "name": state.name,
@@ -192,4 +192,4 @@ def _about_backups(
         yield _("Its newest base backup is from another PostgreSQL cluster; make a new one.")
     failed = BaseBackup.objects.using(CONTROL).filter(server=server, status=BackupStatus.FAILED).first()
     if failed and (not newest or failed.started_at > newest[0].started_at):
-        yield _("The last base backup failed: %(reason)s") % {"reason": failed.error}
+        yield because(_("The last base backup failed."), failed.error)

@@ -37,14 +37,14 @@ def require_server_url(url: str) -> None:
     if _NOT_PLAIN.search(url):
         raise ServerURLRefused(
             _("The administrator's URL contains a space, a #, a backslash or a control character."),
-            hint=_("Percent-encode the character (# is %23)."),
+            hint=_("Remove the character, or percent-encode it (# is %23)."),
         )
     if _BAD_ESCAPE.search(url):
         raise ServerURLRefused(
             _("In the administrator's URL, % must be followed by two hexadecimal digits, as in %40.")
         )
     if not _has_host(url):
-        raise ServerURLRefused(_("The administrator's URL has no host."))
+        raise ServerURLRefused(_("The administrator's URL has no valid host."))
     for name in parameters(url):
         if name not in TLS_PARAMETERS:
             raise ServerURLRefused(

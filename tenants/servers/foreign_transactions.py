@@ -39,8 +39,8 @@ def foreign_on(servers: Iterable[DatabaseServer]) -> list[PreparedTransaction]:
 def sentence(one: PreparedTransaction) -> str:
     return _(
         "Prepared transaction %(gid)s in database %(database)s (%(role)s, prepared %(age_s)d s"
-        " ago) does not belong to any batch of seo-gen, and it keeps its locks. End it in that database with COMMIT"
-        " PREPARED or ROLLBACK PREPARED."
+        " ago) does not belong to any batch of seo-gen, and it keeps its locks. End it in that database, as that role"
+        " or a superuser, with COMMIT PREPARED or ROLLBACK PREPARED."
     ) % vars(one)
 
 

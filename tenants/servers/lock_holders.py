@@ -9,8 +9,9 @@ from django.conf import settings
 from django.db import OperationalError
 from django.utils.translation import gettext as _
 
+from config.base.databases import CONTROL
 from tenants.errors import ServerError
-from tenants.models import DatabaseServer, database_prefix
+from tenants.models import DatabaseServer, MigrationBatch, batch_of, database_prefix
 from tenants.servers.session import LockHolder, ServerSession
 
 # SQLSTATE, PostgreSQL manual, appendix A.
@@ -47,7 +48,8 @@ def lock_reason(server: DatabaseServer, database: str, timeout_s: float | None =
 
 
 def reason_for(holder: LockHolder | None, timeout_s: float) -> str:
-    if holder is None:
+    # A prepared transaction can end between the reading of its locks and that of its name.
+    if holder is None or (holder.pid is None and holder.gid is None):
         return _(
             "A lock was not granted within %(timeout)g s. Who held it could not be determined; that session may have"
             " ended since."
@@ -55,18 +57,26 @@ def reason_for(holder: LockHolder | None, timeout_s: float) -> str:
     words = {
         **vars(holder),
         "timeout": timeout_s,
-        "pid": holder.pid or 0,
         "role": holder.role or "?",
         "seconds": "?" if holder.age_s is None else holder.age_s,
         "state": holder.state or "?",
         "application": holder.application or "?",
     }
+    if holder.gid is not None and _is_of_batch(holder.gid):
+        return (
+            _(
+                "A lock was not granted within %(timeout)g s. It is probably held by prepared transaction %(gid)s of a"
+                " batch (%(role)s, prepared %(seconds)s s ago), which has locked table %(table)s (%(mode)s). If the"
+                " batch's process is no longer running, run `seo-gen tenant recover`."
+            )
+            % words
+        )
     if holder.gid is not None:
         return (
             _(
                 "A lock was not granted within %(timeout)g s. It is probably held by prepared transaction %(gid)s"
-                " (%(role)s, prepared %(seconds)s s ago), which has locked table %(table)s (%(mode)s). End it with"
-                " COMMIT PREPARED or ROLLBACK PREPARED."
+                " (%(role)s, prepared %(seconds)s s ago), which has locked table %(table)s (%(mode)s). End it in the"
+                " table's database, as that role or a superuser, with COMMIT PREPARED or ROLLBACK PREPARED."
             )
             % words
         )
@@ -74,7 +84,14 @@ def reason_for(holder: LockHolder | None, timeout_s: float) -> str:
         _(
             "A lock was not granted within %(timeout)g s. It is probably held by process %(pid)d (%(role)s,"
             " %(application)s, %(state)s), which has locked table %(table)s (%(mode)s) in a transaction that has been"
-            " open for %(seconds)s s. End the process with pg_terminate_backend(%(pid)d)."
+            " open for %(seconds)s s. Wait for that transaction to end, or end the process with"
+            " pg_terminate_backend(%(pid)d)."
         )
         % words
     )
+
+
+def _is_of_batch(gid: str) -> bool:
+    """Return whether a recorded batch prepared the transaction; its name alone proves nothing."""
+    batch_id = batch_of(gid)
+    return batch_id is not None and MigrationBatch.objects.using(CONTROL).filter(pk=batch_id).exists()

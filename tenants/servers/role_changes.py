@@ -38,9 +38,13 @@ def differences_of(login: Login) -> list[str]:
     changes = []
     if login.connections != settings.TENANT_ROLE_CONNECTIONS:
         limit = {"found": login.connections, "wanted": settings.TENANT_ROLE_CONNECTIONS}
-        changes.append(_("The role's connection limit is %(found)d, not %(wanted)d.") % limit)
+        changes.append(
+            _("The role has no connection limit; it should be %(wanted)d.") % limit
+            if login.connections < 0
+            else _("The role's connection limit is %(found)d, not %(wanted)d.") % limit
+        )
     if login.expires:
-        changes.append(_("The role's password expires."))
+        changes.append(_("The role's password has an expiry time."))
     for setting in sorted(wanted - set(login.settings)):
         changes.append(_("The role lacks the setting %(setting)s.") % {"setting": setting})
     for setting in sorted({*login.settings, *login.settings_in_databases} - wanted):

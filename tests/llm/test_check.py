@@ -79,8 +79,8 @@ def test_one_that_works_is_asked_for_one_word_by_its_cheapest_model(pointed: Wir
 @pytest.mark.parametrize(
     ("status", "message", "found"),
     [
-        (401, "invalid x-api-key", ("llm_key_refused", "Check the key")),
-        (403, "not for you", ("llm_key_refused", "Check the key")),
+        (401, "invalid x-api-key", ("llm_key_refused", "Check the provider's key variable")),
+        (403, "not for you", ("llm_key_refused", "Check the provider's key variable")),
         (402, "no money", ("llm_quota_used_up", "Check the account's balance")),
         (429, "slow down", ("llm_rate_limited", "")),
         (404, "There is no model named model-1", ("llm_model_unknown", "Correct the model's name")),
@@ -212,7 +212,7 @@ class TestButton:
         assert f"Provider {pointed.provider.id} works: model" in page and "(tokens: input 12, output 34)" in page
         pointed.server.answer = Answer.of(pointed.provider.error(401, "who are you"), status=401)
         page = self.press(browser, pointed.provider.id)
-        assert "returned HTTP 401" in page and "who are you Check the key in the provider" in page
+        assert "returned HTTP 401" in page and "who are you Check the provider&#x27;s key variable" in page
 
     def test_takes_the_right_to_check_providers(self, pointed: Wire) -> None:
         reader = User.objects.create_user("reader", is_staff=True)

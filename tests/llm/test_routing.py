@@ -22,6 +22,7 @@ from llm.selectors import resolve_model
 from llm.services import catalogue_seed
 
 NewEntries = Callable[[], list[ControlAuditLog]]
+NO_KEY = "The environment variable of the provider %s is not set here; the workers must have it."
 
 
 @pytest.fixture(autouse=True)
@@ -119,7 +120,7 @@ class TestStepRoute:
         document = run("step_route", "--step", "final", "--provider", "openai", "--force")
         (step,) = document["steps"]
         assert (step["step"], step["provider"], step["changed"]) == ("final", "openai", True)
-        assert document["warning"] == "This environment has no key for the provider openai; the workers must have it."
+        assert document["warning"] == NO_KEY % "openai"
         assert StepLLMDefault.objects.get(pk="final").key_at_workers
         (entry,) = audited()
         assert entry.details is not None
@@ -244,7 +245,7 @@ class TestFallbacks:
         monkeypatch.delenv("OPENAI_API_KEY")
         route = ("--step", "draft", "--provider", "claude", "--model-class", "pro")
         document = run("step_route", *route, "--fallback", "openai:pro", "--force")
-        assert document["warning"] == "This environment has no key for the provider openai; the workers must have it."
+        assert document["warning"] == NO_KEY % "openai"
         assert (routes()["draft"], fallbacks()["draft"]) == (("claude", True), ["openai:pro"])
         # The mark stays as long as it is needed.
         assert not run("step_route", *route)["steps"][0]["changed"]
@@ -255,7 +256,7 @@ class TestFallbacks:
         for variable in ("OPENAI_API_KEY", "GEMINI_API_KEY"):
             monkeypatch.delenv(variable)
         document = run("step_route", "--all", "--provider", "gemini", "--fallback", "openai", "--force")
-        said = "This environment has no keys for the providers gemini, openai; the workers must have them."
+        said = "The environment variables of the providers gemini, openai are not set here; the workers must have them."
         assert document["warning"] == said
 
     def test_the_provider_of_one_cannot_be_deleted(self) -> None:
@@ -266,7 +267,7 @@ class TestFallbacks:
     def test_the_model_of_one_cannot_be_deleted(self) -> None:
         run("step_route", "--step", "draft", "--provider", "claude", "--fallback", "gemini:pro")
         used = resolve_model("gemini", "pro").model_name
-        with pytest.raises(ModelInPipeline, match=f"New runs use the model {used} of gemini for draft"):
+        with pytest.raises(ModelInPipeline, match=f"New runs may use the model {used} of gemini for draft"):
             require_model_unused(LLMModel.objects.get(provider_id="gemini", model_name=used))
         unused = resolve_model("gemini", "standard").model_name
         require_model_unused(LLMModel.objects.get(provider_id="gemini", model_name=unused))

@@ -49,7 +49,7 @@ def refused(*words: str) -> str:
     return str(told.value)
 
 
-ONE_FILE = "“-” is standard output, which takes a single file, but this operation writes several."
+ONE_FILE = "“-” is standard output, but a folder or bucket is needed here."
 BOTH = "--json and --output - both write to standard output"
 # (command, arguments, part of the message), with the placeholders of `world`.
 WRONG = [
@@ -84,10 +84,10 @@ WRONG = [
     ("tenant_import", "--file {bundle} --id new-{id} --age-identity-file /nope/key", "/nope/key cannot be used"),
     ("backup_verify", "--file {file} --age-identity-file /nope/key", "/nope/key cannot be used"),
     ("backup_verify", "--all --age-identity-file /nope/key", "/nope/key cannot be used"),
-    ("tenant_backup", "--tenant-id {id} --output {folder}/x --encrypt-to age1nonsense", "is not an age recipient"),
+    ("tenant_backup", "--tenant-id {id} --output {folder}/x --encrypt-to age1nonsense", "is not a valid age recipient"),
     ("tenant_backup", "--all --output s3://", "lacks a bucket"),
     ("tenant_export", "--tenant-id {id} --output {file}", "already exists"),
-    ("tenant_export", "--tenant-id {id} --output {folder}/x --encrypt-to age1nonsense", "is not an age recipient"),
+    ("tenant_export", "--tenant-id {id} --output {folder}/x --encrypt-to age1nonsense", "is not a valid age recipient"),
     ("tenant_create", "--name x --id new-{id} --server nowhere", "There is no database server 'nowhere'"),
     ("tenant_delete", "--tenant-id nobody", "There is no tenant 'nobody'"),
     ("cluster_backup", "--server nowhere", "There is no database server 'nowhere'"),
@@ -101,7 +101,7 @@ WRONG = [
     ("tenant_export", "--tenant-id {id} --output - --json", BOTH),
     ("tenant_backup", "--tenant-id {id} --output - --json", BOTH),
     ("audit_export", "--tenant-id {id} --output - --json", BOTH),
-    ("tenant_export", "--tenant-id {id} --output - --encrypt-to age1nonsense", "is not an age recipient"),
+    ("tenant_export", "--tenant-id {id} --output - --encrypt-to age1nonsense", "is not a valid age recipient"),
     # Paths that are not folders, and buckets that do not exist.
     ("tenant_backup", "--tenant-id {id} --output {text}", "{text} cannot be written: Not a directory."),
     ("tenant_backup", "--all --output {text}/below", "{text}/below cannot be written: Not a directory."),

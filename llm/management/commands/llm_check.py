@@ -5,6 +5,7 @@ from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
 from config.base.command import OperatorCommand, Refusal
+from config.base.errors import joined
 from config.base.output import print_table
 from llm.check import llm_check
 from llm.types import ProviderCheck
@@ -29,7 +30,7 @@ class Command(OperatorCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         super().handle(*args, **options)
-        failed = [f"{check.provider_id}: {check.message} {check.hint}".rstrip() for check in self.checks if check.code]
+        failed = [f"{check.provider_id}: {joined(check.message, check.hint)}" for check in self.checks if check.code]
         if failed:
             raise Refusal("\n".join(failed), code="llm_check_failed")
 

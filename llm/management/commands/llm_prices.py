@@ -51,19 +51,25 @@ class Command(OperatorCommand):
         if not changes:
             self.stdout.write(_("No price differs from the list."))
         else:
-            self.stdout.write(_("Prices that differ from the list (USD per 1,000 tokens):"))
+            self.stdout.write(
+                _("Prices that differ from the list (USD per 1,000 tokens):")
+                if document["dry_run"]
+                else _("Prices that differed from the list (USD per 1,000 tokens):")
+            )
             columns = [_("model"), _("valid from"), _("unit"), _("old price"), _("new price"), _("outcome")]
             print_table(columns, [row for change in changes for row in _rows(change)])
         if any(change["outcome"] == "kept" for change in changes):
             self.stdout.write(_("Prices set by hand are kept; --overwrite replaces them."))
         elif document["dry_run"] and changes:
-            self.stdout.write(_("To apply them, pass --apply with either --model or --all."))
+            self.stdout.write(_("To apply them, pass --apply with either --model or --all, and without --dry-run."))
         if document["unknown"]:
             models = ", ".join(document["unknown"])
             self.stdout.write(_("Not in the list, or without usable prices there: %(models)s") % {"models": models})
         if document["deprecated"]:
             models = ", ".join(document["deprecated"])
-            self.stdout.write(_("Being retired according to the price list: %(models)s") % {"models": models})
+            self.stdout.write(
+                _("Retired or being retired according to the price list: %(models)s") % {"models": models}
+            )
         for step in document["retiring"]:
             self.stderr.write(self.style.WARNING(_("Step %(step)s: %(message)s") % step))
 

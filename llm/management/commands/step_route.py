@@ -79,8 +79,8 @@ def _warning(changes: list[StepDefaultChange]) -> str | None:
     if not providers:
         return None
     return ngettext(
-        "This environment has no key for the provider %(providers)s; the workers must have it.",
-        "This environment has no keys for the providers %(providers)s; the workers must have them.",
+        "The environment variable of the provider %(providers)s is not set here; the workers must have it.",
+        "The environment variables of the providers %(providers)s are not set here; the workers must have them.",
         len(providers),
     ) % {"providers": ", ".join(providers)}
 

@@ -87,8 +87,8 @@ class Session:
                 _("Database server %(name)s cannot be reached: %(reason)s.")
                 % {"name": self.server.name, "reason": reason_of(error)},
                 hint=_(
-                    "Check its administrator's URL in the admin; config/stack/roles.sql gives that role LOGIN and"
-                    " CONNECT."
+                    "Check the server and its administrator's URL; config/stack/roles.sql gives the administrator LOGIN"
+                    " and CONNECT."
                 ),
                 code="server_unreachable",
             ) from error
@@ -112,19 +112,17 @@ class Session:
     ) -> list[tuple[Any, ...]]:
         try:
             return self._connection.execute(query, parameters).fetchall()
-        except psycopg.OperationalError as error:
-            # Also raised, for example, if a lock is not available or the disk is full.
-            if error.sqlstate and not error.sqlstate.startswith(SERVER_GONE):
-                raise self._refused(error) from error
-            raise ServerError(
-                _("The connection to database server %(name)s was lost: %(reason)s.")
-                % {"name": self.server.name, "reason": reason_of(error)},
-                code="server_connection_lost",
-            ) from error
         except psycopg.Error as error:
             raise self._refused(error) from error
 
     def _refused(self, error: psycopg.Error) -> ServerError:
+        # An `OperationalError` with another code says, for example, that a lock is not available or the disk is full.
+        if isinstance(error, psycopg.OperationalError) and (error.sqlstate or SERVER_GONE[0]).startswith(SERVER_GONE):
+            return ServerError(
+                _("The connection to database server %(name)s was lost: %(reason)s.")
+                % {"name": self.server.name, "reason": reason_of(error)},
+                code="server_connection_lost",
+            )
         return ServerError(
             _("Database server %(name)s rejected a statement: %(reason)s.")
             % {"name": self.server.name, "reason": reason_of(error)},

@@ -109,11 +109,11 @@ class Guests(Databases):
     def _prepared_by_superuser(self, gid: str, owner: str, database: str) -> ServerError:
         return ServerError(
             _(
-                "Superuser %(owner)s has prepared transaction %(gid)s in database %(database)s of server %(name)s. No"
-                " other role can end it."
+                "Superuser %(owner)s has prepared transaction %(gid)s in database %(database)s of server %(name)s. Only"
+                " a superuser can end it."
             )
             % {"database": database, "name": self.server.name, "owner": owner, "gid": gid},
-            hint=_("As %(owner)s, in that database, run: ROLLBACK PREPARED '%(gid)s';") % {"owner": owner, "gid": gid},
+            hint=_("As a superuser, in that database, run: ROLLBACK PREPARED '%(gid)s';") % {"gid": gid},
             code="prepared_transaction_foreign",
         )
 

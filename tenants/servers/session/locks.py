@@ -119,8 +119,15 @@ class Locks(Log):
         except psycopg.errors.LockNotAvailable as error:
             holders = ", ".join(f"{pid} ({name})" for pid, name in self._rows(ADVISORY_HOLDERS, [TEMPLATE_LOCK]))
             raise ServerError(
-                _("The templates on server %(name)s were still locked by another process after %(wait)s: %(holders)s.")
-                % {"name": self.server.name, "wait": TEMPLATE_WAIT, "holders": holders or "-"},
+                (
+                    _(
+                        "The templates on server %(name)s were still locked by another process after %(wait)s:"
+                        " %(holders)s."
+                    )
+                    if holders
+                    else _("The templates on server %(name)s were still locked by another process after %(wait)s.")
+                )
+                % {"name": self.server.name, "wait": TEMPLATE_WAIT, "holders": holders},
                 hint=_("Wait for it to finish, then try again."),
                 code="template_busy",
             ) from error

@@ -301,7 +301,7 @@ def test_an_unwritable_place_is_reported_and_the_anchors_are_in_the_database(
 def test_a_folder_cannot_lock_documents(control: Victim, folder: Path, settings: Settings) -> None:
     settings.AUDIT_ANCHOR_LOCK_DAYS = 1
     [problem] = audit_anchor().problems
-    assert "is a local folder; object lock is not available there" in problem and "AUDIT_ANCHOR_LOCK_DAYS" in problem
+    assert "is a folder; object lock is not available there" in problem and "AUDIT_ANCHOR_LOCK_DAYS" in problem
 
 
 @pytest.fixture

@@ -252,7 +252,7 @@ class TestInUse:
     def test_a_model_of_the_pipeline(self, browser: Client, used: LLMModel) -> None:
         page = f"/admin/llm/llmmodel/{used.pk}/"
         StepLLMDefault.objects.filter(pk="draft").update(provider="spare")
-        assert "New runs use the model spare-1 of spare for draft." in self.refusal(browser, page)
+        assert "New runs may use the model spare-1 of spare for draft." in self.refusal(browser, page)
         LLMModel.objects.create(provider_id="spare", model_name="spare-2", model_class="pro")
         assert browser.post(f"{page}delete/", {"post": "yes"}).status_code == 302
         assert not LLMModel.objects.filter(pk=used.pk).exists()

@@ -27,7 +27,7 @@ PAGE = "/admin/llm/llmmodel/import_prices/"
 MODELS = "/admin/llm/llmmodel/"
 OPUS = "claude/claude-opus-5-5"
 SOL = "openai/gpt-6.1-sol"
-OUTDATED = "The prices or the price list changed after this comparison was shown, so nothing was imported."
+OUTDATED = "The comparison has changed since it was shown, so nothing was imported."
 NewEntries = Callable[[], list[ControlAuditLog]]
 
 

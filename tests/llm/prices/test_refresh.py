@@ -87,7 +87,7 @@ class TestCompare:
         lines = [line.split() for line in out.splitlines()]
         assert [OPUS, "now", "input", "0.25", "0.004"] in lines
         assert ["cached_read", "-", "0.0002"] in lines
-        assert "To apply them, pass --apply with either --model or --all." in out
+        assert "To apply them, pass --apply with either --model or --all, and without --dry-run." in out
         assert "Not in the list, or without usable prices there: local/SmolLM2-135M-Instruct" in out
 
     def test_prices_of_an_earlier_release_are_by_hand_if_they_were_never_listed(self) -> None:
@@ -193,8 +193,8 @@ class TestRetirement:
         assert document["retiring"] == [
             {
                 "step": "draft",
-                "message": "Model gemini/gemini-2.0-flash is being retired by its provider;"
-                " the price list states no date.",
+                "message": "According to the price list, which states no date, model gemini/gemini-2.0-flash"
+                " is being retired or has been.",
             }
         ]
         [entry] = audited()

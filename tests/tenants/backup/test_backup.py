@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -28,7 +28,7 @@ from config.stack.paths import CHECKOUT
 from tenants.backup.backup import tenant_backup
 from tenants.errors import BackupFailed, RestoreRefused, TenantNotActive
 from tenants.files import tenant_storage
-from tenants.files.age_encryption import SealError
+from tenants.files.age_encryption import SealError, recipient_for
 from tenants.files.locations import (
     S3_SCHEME,
     AlreadyInPlace,
@@ -286,9 +286,17 @@ def test_full_temporary_disk_is_reported_for_the_tenant(
 
 
 def test_an_unusable_recipient_is_refused_before_anything(tenant: Tenant, tmp_path: Path) -> None:
-    with pytest.raises(SealError, match="'age1nonsense' is not an age recipient"):
+    with pytest.raises(SealError, match="'age1nonsense' is not a valid age recipient"):
         tenant_backup(tenant_id=tenant.id, output=str(tmp_path), recipient="age1nonsense")
     assert not Backup.objects.filter(tenant_id=tenant.id).exists()
+
+
+@pytest.mark.parametrize("change", [str, str.lower])
+def test_a_private_key_given_as_the_recipient_is_not_shown(age_key: AgeKey, change: Callable[[str], str]) -> None:
+    [private] = [line for line in Path(age_key.age_identity_file).read_text().splitlines() if line.startswith("AGE-")]
+    with pytest.raises(SealError, match="A private key was given") as refusal:
+        recipient_for(change(private))
+    assert private[20:30].lower() not in str(refusal.value).lower()
 
 
 def test_settings_recipient_is_the_default(tenant: Tenant, tmp_path: Path, age_key: AgeKey, settings: Settings) -> None:

@@ -19,8 +19,11 @@ from tenants.servers.programs import ToolError
 from tests.tenants.support.archives import forget
 from tests.tenants.support.own_server import OwnServer, manual_script, own_server
 
-LACKS = 'Its administrator lacks %s. As a superuser there, run: %s TO "seo_gen_admin";'
-REPLICATION = 'Its administrator lacks REPLICATION. As a superuser there, run: ALTER ROLE "seo_gen_admin" REPLICATION;'
+LACKS = 'Its administrator lacks %s. As a superuser, run in the database of its URL: %s TO "seo_gen_admin";'
+REPLICATION = (
+    "Its administrator lacks REPLICATION. As a superuser, run in the database of its URL:"
+    ' ALTER ROLE "seo_gen_admin" REPLICATION;'
+)
 
 
 @pytest.fixture(scope="module")

@@ -83,7 +83,7 @@ def test_failing_archiver_is_reported(server: DatabaseServer) -> None:
     found = health(server)
     os.chown(archive, owner.st_uid, owner.st_gid)
     [problem] = found.problems
-    assert problem.startswith(f"Segment {segment} could not be archived (last attempt: ")
+    assert problem.startswith(f"WAL file {segment} could not be archived (last attempt: ")
     assert found.archiving is False
 
 

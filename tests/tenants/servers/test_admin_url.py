@@ -54,9 +54,9 @@ def test_every_other_parameter_is_refused(name: str, form: str) -> None:
         ("postgresql://admin:sesame@db/postgres?sslmode=require#&host=x", "a space, a #"),
         ("postgresql://admin:sesame@db/postgres?sslmode=require\n&ho\nst=x", "control character"),
         ("postgresql://admin:sesa%zzme@db/postgres", "must be followed by two hexadecimal digits"),
-        ("postgresql:///postgres", "has no host"),
-        ("postgresql://admin:sesame@/postgres", "has no host"),
-        ("postgresql://admin:sesame@[::1/postgres", "has no host"),
+        ("postgresql:///postgres", "has no valid host"),
+        ("postgresql://admin:sesame@/postgres", "has no valid host"),
+        ("postgresql://admin:sesame@[::1/postgres", "has no valid host"),
         # What looks like a parameter may be a password with a "?" in it.
         ("postgresql://admin:se?Same!word=1@db/postgres", r"contains an unsupported parameter: \*{4}"),
     ],

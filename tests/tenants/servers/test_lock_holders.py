@@ -26,6 +26,7 @@ from tenants.operations import advisory_lock
 from tenants.routing.context import tenant_context
 from tenants.schema.inspection import database_of
 from tenants.servers.lock_holders import reason_for
+from tenants.servers.session import LockHolder
 from tenants.unfinished import tenant_recover
 from tests.support import preloaded
 from tests.support.program import seo_gen
@@ -169,13 +170,15 @@ def test_a_process_that_holds_the_lock_is_named(tenant: Tenant, limits: Callable
         pid = holder.info.backend_pid
     text = str(caught.value)
     assert f"Tenant {tenant.id} is busy. A lock was not granted within 0.3 s." in text
-    assert f"probably held by process {pid} (" in text and f"End the process with pg_terminate_backend({pid})." in text
+    assert f"probably held by process {pid} (" in text and f"end the process with pg_terminate_backend({pid})." in text
     assert "idle in transaction), which has locked table runs (AccessExclusiveLock)" in text
 
 
 def test_a_holder_that_has_gone_is_not_invented() -> None:
     unknown = "Who held it could not be determined; that session may have ended since."
-    assert reason_for(None, 10.0) == f"A lock was not granted within 10 s. {unknown}"
+    ended = LockHolder("runs", "ShareLock", None, None, "", "", None, None)
+    for holder in (None, ended):
+        assert reason_for(holder, 10.0) == f"A lock was not granted within 10 s. {unknown}"
 
 
 class TestPreparedTransactions:
@@ -196,7 +199,7 @@ class TestPreparedTransactions:
             shown = seo_gen("tenant", "status")
         assert health.problem is not None and health.reachable is None
         assert health.problem.startswith(f"Prepared transaction {gid} in database {database_of(tenant)} (")
-        assert health.problem.endswith("End it in that database with COMMIT PREPARED or ROLLBACK PREPARED.")
+        assert health.problem.endswith("with COMMIT PREPARED or ROLLBACK PREPARED.")
         assert shown.returncode == 1 and gid in shown.stdout
         assert [one.problem for one in tenant_statuses() if one.id == tenant.id] == [None]
 
@@ -209,6 +212,8 @@ class TestPreparedTransactions:
             connection.execute("LOCK TABLE artifacts IN SHARE MODE")
             connection.execute(sql.SQL("PREPARE TRANSACTION {}").format(sql.Literal(batch.gid(tenant.id))))
         assert [one.problem for one in tenant_statuses() if one.id == tenant.id] == [None]
+        holder = LockHolder("artifacts", "ShareLock", None, None, "", "", None, batch.gid(tenant.id))
+        assert reason_for(holder, 10.0).endswith("run `seo-gen tenant recover`.")
         # A stray of a finished batch, which `recover` ends.
         tenant_recover()
         with as_owner(tenant) as connection:

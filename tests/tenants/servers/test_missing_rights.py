@@ -122,12 +122,13 @@ def test_roles_of_another_administrator_are_named_with_what_gives_them_to_this_o
         tenant_delete(tenant_id=resident.id)
     assert str(refused.value) == (
         f"The administrator of database server second lacks ADMIN OPTION on 3 roles."
-        f" As a superuser of that server, run: {grant}"
+        f" As a superuser, run in the database of its URL: {grant}"
     )
     assert changed(resident) == before
     assert grant in call_setup()
     [status] = cluster_statuses(server_name="second")
-    assert f"Its administrator lacks ADMIN OPTION on 3 roles. As a superuser there, run: {grant}" in status.problems
+    run = f"As a superuser, run in the database of its URL: {grant}"
+    assert f"Its administrator lacks ADMIN OPTION on 3 roles. {run}" in status.problems
     superuser.execute(grant.encode())
     # Not even set-up has to be run first.
     assert tenant_delete(tenant_id=resident.id).certificate is not None
