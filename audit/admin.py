@@ -158,7 +158,9 @@ class AuditEntryAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("resource"), ordering="resource_type")
     def resource(self, entry: AuditEntry) -> str:
-        return f"{kind_of(entry.resource_type)} {getattr(entry, 'resource_name', entry.resource_id)}"
+        # The user of a login with a name that no account has.
+        stored = _("unknown") if entry.resource_id == "unknown" else entry.resource_id
+        return f"{kind_of(entry.resource_type)} {getattr(entry, 'resource_name', stored)}"
 
     @admin.display(description=_("resource"))
     def shown_type(self, entry: AuditEntry) -> SafeString:
