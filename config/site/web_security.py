@@ -55,7 +55,7 @@ def proxy_header(name: str) -> tuple[str, str] | None:
 
 
 def networks(addresses: Iterable[str]) -> list[IPv4Network | IPv6Network]:
-    """Return the setting TRUSTED_PROXIES for addresses and networks; raise `ImproperlyConfigured` if one is invalid."""
+    """Parse the items of the setting TRUSTED_PROXIES; raise `ImproperlyConfigured` if one is invalid."""
     try:
         return [ip_network(address.strip()) for address in addresses if address.strip()]
     except ValueError:

@@ -49,8 +49,8 @@ WHY_FILES = gettext_noop(
     " must delete it."
 )
 WHY_STREAMED = gettext_noop(
-    "The product wrote this tenant's data to standard output, on an operator's command. Anyone who keeps it must remove"
-    " it."
+    "The product wrote this tenant's data to standard output, on an operator's command. Anyone who still has it, or a"
+    " copy of it, must delete it."
 )
 WHY_COPIES = gettext_noop(
     "Separate tenants that share this tenant's history, such as clones of it, or the tenant that it was cloned from."

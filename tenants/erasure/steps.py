@@ -150,7 +150,10 @@ def carry_on(server_session: ServerSession, tenant: Tenant, row: Erasure, on_pro
 
 @contextmanager
 def failures_as_unfinished(tenant_id: str) -> Iterator[None]:
-    """Turn the block's errors into `DeletionUnfinished`, which says how to continue, with the reason."""
+    """Turn the block's errors into `DeletionUnfinished`, with the same reason and hint.
+
+    An error without a hint gets one on how to continue.
+    """
     try:
         yield
     except DeletionUnfinished:

@@ -299,7 +299,12 @@ def _still_there(promised: dict[str, Any], server: DatabaseServer | None) -> Ite
 def _superseded(row: Erasure, check: ErasureCheck) -> Iterator[str]:
     """Check where old rows of the control database may remain, if that database is on a registered server."""
     if row.rewritten_at is None:
-        check.remaining.append(_("The table files of the control database have not been rewritten yet."))
+        check.remaining.append(
+            _(
+                "Files of the control database may still contain old versions of its rows about the tenant, until"
+                " `seo-gen backup prune` rewrites them."
+            )
+        )
     gone = (BackupStatus.REMOVED, BackupStatus.FAILED)
     assert row.certificate is not None
     named = [one["id"] for one in row.certificate["remains"]["physical"]["base_backups"]]

@@ -176,6 +176,7 @@ def test_list_prints_a_table_for_people(tenant: Tenant, run: Run, capsys: pytest
 
 def test_an_empty_list_says_so(tenant: Tenant) -> None:
     assert command("run_list", "--tenant-id", tenant.pk) == "No runs found. Start one with `seo-gen run create`.\n"
+    assert command("run_list", "--tenant-id", tenant.pk, "--status", "failed") == "No runs match.\n"
     assert document("run_list", "--tenant-id", tenant.pk) == []
 
 

@@ -36,7 +36,9 @@ RECOVERY_BYTES = 10
 
 
 class CodeRefused(SeoGenError):
-    """A code is wrong, used up or locked; or the account has no second factor, or already has one."""
+    """A code is wrong or was used already, too many wrong codes were entered, or the account has no second factor or
+    already has one.
+    """
 
     code = "second_factor_refused"
 

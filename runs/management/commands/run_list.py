@@ -53,9 +53,12 @@ class Command(OperatorCommand):
     def present(self, document: list[ListedRun]) -> None:
         if document:
             print_runs(document, all_tenants=self.is_about_all)
+        elif self.is_filtered:
+            self.stdout.write(_("No runs match."))
         else:
             self.stdout.write(_("No runs found. Start one with `seo-gen run create`."))
 
     def handle(self, *args: Any, **options: Any) -> None:
         self.is_about_all = bool(options["all_tenants"])
+        self.is_filtered = bool(options["status"] or options["series_id"])
         super().handle(*args, **options)
