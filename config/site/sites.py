@@ -229,7 +229,7 @@ class Audited(StaffAdmin):
 
 
 class Listed(StaffAdmin):
-    """A list bears the words of its menu entry, which may be others than its model's."""
+    """A list page has the title of its menu entry, which may differ from the model's name."""
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         entry = active_entry(request)

@@ -43,7 +43,7 @@ WHY_UNTIL = gettext_noop(
     "Provided that the server's next base backup is a full one, made within that time, and that `seo-gen backup prune`"
     " runs."
 )
-WHY_BACKUPS = gettext_noop("They could not be removed; the operator accepted that they may remain.")
+WHY_BACKUPS = gettext_noop("This backup could not be removed; the operator accepted that it may remain.")
 WHY_FILES = gettext_noop(
     "This file was read for this tenant. If it contains the tenant's data, anyone who still has it, or a copy of it,"
     " must delete it."

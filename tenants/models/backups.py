@@ -13,7 +13,7 @@ from tenants.models.operations import TenantOperation
 
 
 class BackupStatus(models.TextChoices):
-    """running → completed or failed; either → removed, once no files are left."""
+    """running → completed or failed; any of them → removed, once no files are left."""
 
     RUNNING = "running", _("running")
     COMPLETED = "completed", _("completed")

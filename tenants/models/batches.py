@@ -99,7 +99,10 @@ class MigrationBatch(models.Model):
 
 
 class BatchTenant(models.Model):
-    """A tenant with something to apply in one batch; its outcome is the batch's status."""
+    """A tenant with something to apply in one batch.
+
+    Its outcome is the batch's status, unless someone else rolled back its prepared transaction.
+    """
 
     batch = models.ForeignKey(MigrationBatch, on_delete=models.CASCADE, related_name="tenants")
     tenant_id = models.TextField(_("tenant"))
