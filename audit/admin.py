@@ -150,11 +150,11 @@ class AuditEntryAdmin(ReadOnlyAdmin):
         if len(found) > len(lines):
             more = len(found) - len(lines)
             lines.append(ngettext("and %(n)d more value", "and %(n)d more values", more) % {"n": more})
-        return _lines(lines) if lines else _name_in(entry)
+        return _lines(lines) if lines else self._about(entry)
 
     @admin.display(description=_("description"))
     def all_sentences(self, entry: AuditEntry) -> SafeString | str | None:
-        return _lines(self._sentences(entry)) or _name_in(entry)
+        return _lines(self._sentences(entry)) or self._about(entry)
 
     @admin.display(description=_("resource"), ordering="resource_type")
     def resource(self, entry: AuditEntry) -> str:
@@ -209,6 +209,15 @@ class AuditEntryAdmin(ReadOnlyAdmin):
         found = self._admin_of(entry)
         words = found.audit_words if found else as_held
         return sentences(entry.details, resource_id=entry.resource_id, label=self._label_of(entry), words=words)
+
+    def _about(self, entry: AuditEntry) -> str | None:
+        """Return the name that the entry holds, or else the step that it is about, as people read it."""
+        name = _name_in(entry)
+        step = entry.details.get("step") if isinstance(entry.details, dict) else None
+        if name or not isinstance(step, str):
+            return name
+        found = self._admin_of(entry)
+        return str(found.audit_words("step", step)) if found else step
 
     def _label_of(self, entry: AuditEntry) -> Callable[[str], str]:
         found = self._admin_of(entry)

@@ -267,14 +267,16 @@ def form_page(
     other_submit: tuple[str, str] | None = None,
     back_url: str = "",
     back_text: str = "",
+    row: Model | None = None,
     rows: Sequence[str] = (),
     more_rows: int = 0,
 ) -> TemplateResponse:
     """Return a page of the admin with a form whose POST calls a service instead of saving a model.
 
     The button that submits is red if the service `destroys` something. `other_submit` is a second button: its name in
-    the POST, and its text. `back_url` is where "Cancel", or `back_text`, leads; the default is the model's list. `rows`
-    names what the form is about, and `more_rows` says how many more there are.
+    the POST, and its text. `back_url` is where "Cancel", or `back_text`, leads; the default is the model's list. `row`
+    is the object that the page is about, if there is one. `rows` names what the form is about, and `more_rows` says how
+    many more there are.
     """
     context = {
         **admin.admin_site.each_context(request),
@@ -289,6 +291,7 @@ def form_page(
         "rows": rows,
         "more_rows": more_rows,
         "opts": admin.opts,
+        "original": row,
         "media": admin.media + form.media,
     }
     return TemplateResponse(request, "admin/form_page.html", context)

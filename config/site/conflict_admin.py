@@ -119,7 +119,10 @@ class ConflictAdmin(UnfoldModelAdmin):
         context["seen"] = (SEEN, text_of(self._digests(request, row)))
         if context["perms_lacking"]:
             # Rows that have no page for deleting them: whoever may delete this object lacks no permission for them.
-            context["protected"] = [*context["protected"], *sorted(map(capfirst, context["perms_lacking"]))]
+            named = [str(one) for one in context["protected"]]
+            kinds = sorted(map(capfirst, context["perms_lacking"]))
+            others = [kind for kind in kinds if not any(one.startswith(f"{kind}:") for one in named)]
+            context["protected"] = [*context["protected"], *others]
             context["perms_lacking"] = []
         context["values"] = [
             (row._meta.get_field(name).verbose_name, value := stored_in_words(row, name), "\n" in value)

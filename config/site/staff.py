@@ -16,7 +16,7 @@ from django.db.models import Count, Model, QuerySet
 from django.forms.models import BaseInlineFormSet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
-from django.utils.html import format_html_join
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
@@ -162,6 +162,17 @@ class _ExplainsRoles(StaffAdmin):
         return super().changeform_view(request, object_id, form_url, {**explained, **(extra_context or {})})
 
 
+class UserAddForm(UserCreationForm):  # type: ignore[misc]
+    """Marks the passwords as required: Django requires them only in `clean`, unless the account has no password."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in ("password1", "password2"):
+            field = self.fields[name]
+            if not field.required:
+                field.label = format_html('{}<span class="text-red-600 dark:text-red-500">*</span>', field.label)
+
+
 class UserAdmin(_UserAdmin, _ExplainsRoles):  # type: ignore[misc]
     audit_noun = "user"
     # Limited to the users that the person manages (`config.site.staff_rights`).
@@ -173,7 +184,7 @@ class UserAdmin(_UserAdmin, _ExplainsRoles):  # type: ignore[misc]
         *("last_login", "date_joined"),
     )
     form = UserChangeForm
-    add_form = UserCreationForm
+    add_form = UserAddForm
     change_password_form = AdminPasswordChangeForm
     inlines = (RoleInline,)
     list_display = ("username", "first_name", "last_name", "shown_roles", "is_active", "last_login")
@@ -260,7 +271,14 @@ class TenantGroupAdmin(_ExplainsRoles):
         # Each chosen tenant has its own cross; select2's cross for all of them is not an item of the list.
         widget: Any = field.widget if field else None
         if widget is not None:
-            getattr(widget, "widget", widget).is_required = True
+            chosen = getattr(widget, "widget", widget)
+            chosen.is_required = True
+            # Django's own attribute, which is empty, would replace one of the widget's.
+            attrs_of = chosen.build_attrs
+            chosen.build_attrs = lambda *given, **kw: {
+                **attrs_of(*given, **kw),
+                "data-placeholder": _("Choose tenants"),
+            }
         return field
 
     def audit_details(self, obj: TenantGroup) -> dict[str, object]:
@@ -273,7 +291,7 @@ class TenantGroupAdmin(_ExplainsRoles):
         after = {tenant.pk for tenant in form.cleaned_data["tenants"]}
         return {"added": sorted(after - before), "removed": sorted(before - after)}
 
-    @admin.display(description=gettext_lazy("tenants"), ordering="tenant_count")
+    @admin.display(description=gettext_lazy("number of tenants"), ordering="tenant_count")
     def tenant_count(self, group: Any) -> int:
         return int(group.tenant_count)
 

@@ -58,6 +58,8 @@ class LLMModelAdmin(PricesImport, PricesOnPage, RefusesDeletion):
         *("model_name", "provider", "model_class", "cost_per_1k_input_tokens", "cost_per_1k_output_tokens"),
         "is_active",
     )
+    # As the model's own order, but by columns of the list, whose headings then show it.
+    ordering = ("provider", "model_class", "-id")
     list_editable = ("cost_per_1k_input_tokens", "cost_per_1k_output_tokens", "is_active")
     list_filter = ("provider", "model_class", "is_active")
     list_select_related = ("provider",)

@@ -121,6 +121,7 @@ class PricesOnPage(StaffAdmin):
                 " ran at."
             ),
             back_url=reverse("admin:llm_llmmodel_change", args=[model.pk]),
+            row=model,
         )
 
     @admin.display(description=gettext_lazy("history"))

@@ -62,7 +62,7 @@ class PreviewForm(OperationForm):
                 label=_("Tenants"),
                 required=False,
                 queryset=self._permitted(),
-                widget=UnfoldAdminSelect2MultipleWidget,
+                widget=UnfoldAdminSelect2MultipleWidget(attrs={"data-placeholder": _("Choose tenants")}),
                 help_text=_("Other tenants whose prompts you may edit."),
             ),
             **self.fields,

@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy, gettext_noop, ngettext
 from unfold.enums import ActionVariant
 
 from audit.log.actor import current_actor
@@ -45,6 +45,17 @@ from tenants.routing.context import current_alias, current_tenant
 # The attribute of a version that holds its `VersionUsage`.
 USAGE = "version_usage"
 ACTIVATE = "_activate"
+# The descriptions of the default prompts' variables, which migrations store in English. Those of customers' own are
+# shown as they are.
+DESCRIPTIONS = (
+    gettext_noop("For whom the article is."),
+    gettext_noop("How the article should sound."),
+    gettext_noop("The company that publishes the article, and how it writes."),
+    gettext_noop("The search keyword."),
+    gettext_noop("What a reviewer wants changed. The run supplies it."),
+    gettext_noop("What the earlier step wrote."),
+    gettext_noop("ja or en."),
+)
 
 
 class PromptAdmin(StaffAdmin):
@@ -237,7 +248,7 @@ class PromptAdmin(StaffAdmin):
     def try_out(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return try_page(self, request, _prompt(object_id))
 
-    @action(description=gettext_lazy("New version from this one"), permissions=["copy"])
+    @action(description=gettext_lazy("New version from this"), permissions=["copy"])
     def copy(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return HttpResponseRedirect(f"{reverse('admin:prompts_prompt_add')}?from={int(object_id)}")
 
@@ -261,7 +272,7 @@ class PromptAdmin(StaffAdmin):
 
     @admin.display(description=gettext_lazy("variables"))
     def shown_variables(self, prompt: Prompt) -> SafeString | None:
-        return as_document(prompt.variables)
+        return as_document(_with_translated(prompt.variables))
 
     @admin.display(description=gettext_lazy("note"))
     def shown_note(self, prompt: Prompt) -> str | None:
@@ -285,6 +296,17 @@ class PromptAdmin(StaffAdmin):
     def usage(self, prompt: Prompt) -> SafeString | None:
         sentences = usage_sentences(_usage_of(prompt))
         return format_html_join("", "<div>{}</div>", ((one,) for one in sentences))
+
+
+def _with_translated(variables: Any) -> Any:
+    """Return the declared variables with the descriptions of the default prompts translated."""
+    return [_translated(declared) for declared in variables] if isinstance(variables, list) else variables
+
+
+def _translated(declared: Any) -> Any:
+    if not isinstance(declared, dict) or declared.get("description") not in DESCRIPTIONS:
+        return declared
+    return {**declared, "description": _(declared["description"])}
 
 
 def usage_sentences(usage: VersionUsage) -> list[str]:

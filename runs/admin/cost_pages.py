@@ -140,6 +140,8 @@ def costs_page(
     shown = {
         "title": _("Costs"),
         "form": form,
+        # The form's error says what is wrong, but not what the page shows instead.
+        "shown_instead": None if form.is_valid() else {"first": str(month.first), "last": str(month.last)},
         "total": cost_text(_rounded(total_of(rows))) if rows else None,
         "calls": f"{total_of(rows)['calls']:,}",
         "columns": cost_columns(by),

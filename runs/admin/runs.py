@@ -31,6 +31,7 @@ from runs.admin.cells import (
     elapsed,
     input_label,
     input_of,
+    language_name,
     marked,
     money,
     shortened,
@@ -280,7 +281,13 @@ class RunAdmin(RunActions, RunPageAdmin):
 
     @admin.display(description=gettext_lazy("configuration"))
     def shown_config(self, run: Run) -> SafeString | None:
-        return as_document(run.config, label=input_label)
+        return as_document(_in_words(run.config), label=input_label)
+
+
+def _in_words(config: Any) -> Any:
+    """Return the configuration with the language's name in place of its code."""
+    language = config.get("language") if isinstance(config, dict) else None
+    return {**config, "language": language_name(language)} if isinstance(language, str) else config
 
 
 def _started(run: Run) -> str:

@@ -23,8 +23,9 @@ from config.base.errors import SeoGenError
 from config.base.output import size
 from config.base.times import to_minute
 from config.site.admin_base import NO_TENANT, ReadOnlyAdmin, as_badge
-from config.site.documents import as_document
+from config.site.documents import as_document, label_of
 from tenants.access.visible import is_permitted, is_still_permitted
+from tenants.erasure.presentation import rows_of
 from tenants.files.locations import place_at
 from tenants.models import Backup, BackupKind, BackupStatus, BaseBackup, OperationStatus, Restore
 from tenants.presentation import operation_name
@@ -133,7 +134,13 @@ class BackupAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("manifest"))
     def shown_manifest(self, backup: Backup) -> SafeString | None:
-        return as_document(backup.manifest, has_raw=True)
+        return as_document(backup.manifest, label=_key_of, has_raw=True)
+
+
+def _key_of(key: str) -> str:
+    """Return a key of a manifest in words; the tables that it counts by what their rows are."""
+    words = label_of(key)
+    return words if words != key else rows_of(key)
 
 
 def is_downloadable(request: HttpRequest, backup: Backup) -> bool:

@@ -85,7 +85,7 @@ class ErasureAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("status"), ordering="operation__status")
     def shown_status(self, row: Erasure) -> SafeString:
-        return as_badge(_("erased"), "success") if row.completed_at else as_badge(_("not finished"), "warning")
+        return as_badge(_("erased"), "default") if row.completed_at else as_badge(_("not finished"), "warning")
 
     @admin.display(description=gettext_lazy("requested by"), ordering="operation__user_id")
     def user_id(self, row: Erasure) -> str:

@@ -213,8 +213,8 @@ def percent_of(row: OperationRequest) -> int:
 
 
 def duration_of(row: OperationRequest) -> str | None:
-    """Return how long the operation has been running, or ran, such as "12.0 s"; None before it began."""
-    if row.started_at is None:
+    """Return how long the operation has been running, or ran, such as "12.0 s"; None if not begun, or refused."""
+    if row.started_at is None or row.status == RequestStatus.REFUSED:
         return None
     return lasting(((row.finished_at or timezone.now()) - row.started_at).total_seconds())
 

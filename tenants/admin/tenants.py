@@ -49,7 +49,7 @@ from tenants.lifecycle.limit import ENDED, tenant_limit_set
 from tenants.lifecycle.server_settings import ServerSettings, server_settings_save
 from tenants.lifecycle.setup import server_register
 from tenants.lifecycle.suspend import tenant_resume, tenant_suspend
-from tenants.models import DatabaseServer, Erasure, Tenant, TenantStatus, database_prefix
+from tenants.models import DatabaseServer, Erasure, ErasurePhase, Tenant, TenantStatus, database_prefix
 from tenants.routing.site_urls import tenant_url
 from tenants.servers.admin_url import require_server_url
 from tenants.servers.session import ServerSession
@@ -62,7 +62,7 @@ STATUS_COLORS = {
     TenantStatus.SUSPENDED: "warning",
     TenantStatus.RESTORING: "info",
     TenantStatus.DELETING: "danger",
-    TenantStatus.DELETED: "danger",
+    TenantStatus.DELETED: "default",
 }
 
 
@@ -189,7 +189,7 @@ class DatabaseServerAdmin(StaffAdmin):
         server_settings_save(name=obj.name, settings=kept)
         obj._state.adding = False
 
-    @admin.display(description=gettext_lazy("tenants"), ordering="tenant_count")
+    @admin.display(description=gettext_lazy("number of tenants"), ordering="tenant_count")
     def tenant_count(self, server: Any) -> int:
         return int(server.tenant_count)
 
@@ -235,6 +235,10 @@ class TenantAdmin(TenantOperations, ReadOnlyAdmin):
             tenant = known[object_id] = super().get_object(request, object_id, from_field)
             status_is_known(request, object_id, tenant.status if tenant else None)
         return known[object_id]
+
+    def audit_words(self, name: str, value: object) -> object:
+        # A step of an erasure.
+        return ErasurePhase(value).label if name == "step" and value in ErasurePhase.values else value
 
     change_form_outer_before_template = "admin/tenant_overview.html"
 
@@ -347,7 +351,9 @@ class TenantAdmin(TenantOperations, ReadOnlyAdmin):
         return _budget(tenant.run_budget_usd)
 
     @admin.display(description=gettext_lazy("steps at a time"))
-    def steps_at_a_time(self, tenant: Tenant) -> str:
+    def steps_at_a_time(self, tenant: Tenant) -> str | None:
+        if tenant.status == TenantStatus.DELETED:
+            return None
         if tenant.max_concurrent_steps is not None:
             return str(tenant.max_concurrent_steps)
         return _("%(n)d (default)") % {"n": settings.RUN_TENANT_CONCURRENCY}
@@ -356,7 +362,7 @@ class TenantAdmin(TenantOperations, ReadOnlyAdmin):
     def shown_status(self, tenant: Tenant) -> SafeString:
         return as_badge(tenant.get_status_display(), STATUS_COLORS[TenantStatus(tenant.status)])
 
-    @admin.display(description=gettext_lazy("site"))
+    @admin.display(description=gettext_lazy("site or erasure"))
     def site(self, tenant: Any) -> SafeString | None:
         """Return a link to the tenant's site, or to its erasure if there is one; None if the tenant is not active."""
         if tenant.erasure_id is not None:

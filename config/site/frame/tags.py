@@ -41,7 +41,8 @@ def breadcrumb(context: RequestContext) -> Part:
     parts = [{"title": entry["title"], "link": entry["link"]}]
     if row is not None:
         parts.append({"title": name_of(row), "link": _url_of(row)})
-    is_entry = row is None and ("cl" in context or capfirst(page["title"]) == entry["title"])
+    is_list = "cl" in context and page["title"] == _title_of(context["cl"])
+    is_entry = row is None and (is_list or capfirst(page["title"]) == entry["title"])
     is_row = row is not None and request.path.endswith("/change/")
     return {"parts": parts if is_entry or is_row else [*parts, page]}
 
@@ -60,6 +61,21 @@ def back_to_list(context: RequestContext) -> str:
     entry = active_entry(context["request"])
     name = entry["title"] if entry else capfirst(str(context["opts"].verbose_name_plural))
     return _("Back to %(list)s") % {"list": name}
+
+
+@register.simple_tag(takes_context=True)
+def back_url(context: RequestContext) -> str:
+    """Return the URL of the list, or of another entry of the menu, that a page belongs to; "" if it is the entry's."""
+    entry = active_entry(context["request"])
+    return "" if entry is None or entry["link"] == context["request"].path else str(entry["link"])
+
+
+@register.simple_tag
+def all_rows_url(cl: Any) -> str:
+    """Return the URL of a list without the conditions that a link set and no filter shows; "" if it has none."""
+    shown = {name for spec in cl.filter_specs for name in spec.expected_parameters()}
+    unseen = [name for name in cl.get_filters_params() if name not in shown]
+    return str(cl.get_query_string(remove=unseen)) if unseen else ""
 
 
 @register.tag
@@ -81,6 +97,10 @@ class SentencesNode(template.Node):
 
 register.filter("dollars", dollars)
 register.filter("coded", coded)
+
+
+def _title_of(cl: Any) -> str:
+    return capfirst(str(cl.opts.verbose_name_plural))
 
 
 def _row(context: RequestContext) -> Model | None:

@@ -49,23 +49,26 @@ UNFOLD = (
     ),
 )
 
-# Django's Japanese has a space between a name and what follows, and after the name of another language too.
+# Django's Japanese has a space between a name and what follows, and after the name of another language too, and quotes
+# names as English does.
 DJANGO = (
     gettext_noop("Add %s"),
     gettext_noop("Add %(name)s"),
     gettext_noop("Add another %(verbose_name)s"),
     gettext_noop("Change %s"),
     gettext_noop("Cannot delete %(name)s"),
+    gettext_noop(
+        'Are you sure you want to delete the %(object_name)s "%(escaped_object)s"? All of the following related items'
+        " will be deleted:"
+    ),
+    gettext_noop(
+        "Deleting the %(object_name)s '%(escaped_object)s' would require deleting the following protected related"
+        " objects:"
+    ),
     gettext_noop("%(app)s administration"),
     gettext_noop("Models in the %(name)s application"),
     gettext_noop(" By %(filter_title)s "),
     gettext_noop("No password set."),
 )
 
-STORED = (
-    gettext_noop("Default prompt of seo-gen."),
-    gettext_noop("For whom the article is."),
-    gettext_noop("How the article should sound."),
-    gettext_noop("The company that publishes the article, and how it writes."),
-    gettext_noop("The search keyword."),
-)
+STORED = (gettext_noop("Default prompt of seo-gen."),)

@@ -154,7 +154,7 @@ def test_a_prompt_is_copied_edited_activated_and_rolled_back(staffed: Browser, t
     with tenant_context(tenant):
         active = Prompt.objects.get(step="outline", is_active=True)
     staffed.open(f"/t/{tenant.id}/admin/prompts/prompt/{active.pk}/change/")
-    staffed.click_link("New version from this one")
+    staffed.click_link("New version from this")
     staffed.wait_for_text("stays a draft")
     staffed.page()
     staffed.driver.find_element(By.NAME, "content").send_keys("\nMind the keyword.")

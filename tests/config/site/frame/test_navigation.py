@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
+from django.urls import reverse
 
 from config.site import navigation
+from llm.models import LLMModel
 from tests.config.site.test_pages import CONTROL_PAGES, TENANT_PAGES
 from tests.support.browser.shown_text import shown_text
 from tests.support.staff import Filled, give_role
@@ -88,20 +90,50 @@ def test_the_page_of_an_app_names_lists_as_the_menu_does(browser: Client) -> Non
 
 def test_a_heading_names_the_page(browser: Client, filled: Filled) -> None:
     tenant, run = filled.tenant.pk, filled.run.pk
+    model = LLMModel.objects.earliest("pk")
     for page, trail in {
         "/admin/": ["Overview"],
         "/admin/account/": ["My account"],
         "/admin/llm/llmmodel/": ["Models and prices"],
         "/admin/llm/llmmodel/add/": ["Models and prices", "Add LLM model"],
         f"/admin/tenants/tenant/{tenant}/change/": ["Tenants", tenant],
-        f"/admin/tenants/tenant/{tenant}/history/": ["Audit log"],
+        f"/admin/tenants/tenant/{tenant}/history/": ["Audit log", f"History of tenant {tenant}"],
         f"/admin/tenants/tenant/{tenant}/drill/": ["Tenants", tenant, f"Restore drill of tenant {tenant}"],
         "/admin/tenants/databaseserver/main/delete/": ["Database servers", "main", "Cannot delete database server"],
+        reverse("admin:llm_llmmodel_set_prices", args=[model.pk]): [
+            "Models and prices",
+            str(model),
+            f"Prices of {model}",
+        ],
         f"{filled.site}runs/run/reviews/": ["Reviews"],
         f"{filled.site}runs/run/add/": ["Runs", "Start a run"],
         f"{filled.site}runs/run/{run}/compare/": ["Runs", filled.keyword, "Compare texts"],
     }.items():
         assert trail_of(browser.get(page, follow=True).content.decode()) == trail, page
+
+
+def test_a_list_that_a_link_narrowed_says_so_and_leads_to_all_rows(browser: Client, filled: Filled) -> None:
+    history = browser.get(f"/admin/tenants/tenant/{filled.tenant.pk}/history/", follow=True).content.decode()
+    assert "Only the rows that a link chose are shown." in history
+    assert '<a href="?" class="text-primary-600 dark:text-primary-500">Show all rows</a>' in history
+    for page in (
+        "/admin/audit_control/controlauditlog/?reads=all&q=ann",
+        f"{filled.site}runs/run/?status__exact=failed",
+    ):
+        assert "Only the rows that a link chose" not in browser.get(page).content.decode(), page
+
+
+def test_a_page_below_a_list_leads_back_to_it(browser: Client, filled: Filled) -> None:
+    model = LLMModel.objects.earliest("pk")
+    back = '<a href="{}" class="block h-[18px] mr-3"'
+    for page in (
+        reverse("admin:llm_llmmodel_set_prices", args=[model.pk]),
+        reverse("admin:llm_llmmodel_import_prices"),
+    ):
+        html = browser.get(page, follow=True).content.decode()
+        assert html.count(back.format("/admin/llm/llmmodel/")) == 1, page
+    for page in ("/admin/llm/llmmodel/", "/admin/", "/admin/costs/", "/admin/sign-ins/"):
+        assert "block h-[18px] mr-3" not in browser.get(page).content.decode(), page
 
 
 def test_a_form_and_a_deletion_lead_back(browser: Client, filled: Filled) -> None:
