@@ -38,6 +38,7 @@ COUNTED_ALWAYS_MANY = {
     "Approval %(id)s needs a second person: the requester created or changed the account %(who)s within the last"
     " %(days)d days.",
     # Limits of hundreds or more, and what exceeds them.
+    "The rendered text is longer than %(limit)d characters.",
     "The comment is longer than %(limit)d characters.",
     "The template is longer than %(limit)d characters.",
     "The note is longer than %(limit)d characters.",

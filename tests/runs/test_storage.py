@@ -70,7 +70,7 @@ def test_files_and_folders_are_for_the_owner_and_its_group(active: Tenant, folde
 def test_a_changed_file_is_refused_by_its_path(active: Tenant, folder: Path) -> None:
     file = write(output_path(RUN, "draft"), b"as it was")
     (folder / file.path).write_bytes(b"as it is")
-    with pytest.raises(DigestMismatch, match=rf"Storage: {file.path} was altered"):
+    with pytest.raises(DigestMismatch, match=rf"Storage: the sha256 of {file.path} differs from the recorded one"):
         read(file.path, file.digest)
     with pytest.raises(DigestMismatch):
         read(file.path, None)

@@ -212,7 +212,7 @@ def test_unknown_unreachable_and_unfinished_tenants_are_refused(tenant: Tenant, 
     Tenant.objects.filter(pk=tenant.pk).update(database_url="postgresql://u:secret@127.0.0.1:9/d")
     result = seo_gen("audit", "export", "--tenant-id", tenant.id, "--output", str(tmp_path / "log"))
     Tenant.objects.filter(pk=tenant.pk).update(database_url=tenant.database_url)
-    assert result.returncode == 1 and "cannot be reached" in result.stderr and "secret" not in result.stderr
+    assert result.returncode == 1 and "cannot be used" in result.stderr and "secret" not in result.stderr
     assert os.listdir(tmp_path) == []
 
 

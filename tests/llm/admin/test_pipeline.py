@@ -246,7 +246,7 @@ class TestInUse:
         page = "/admin/llm/llmprovider/spare/"
         assert "The LLM provider spare still has models: spare-1. Delete them first." in self.refusal(browser, page)
         StepLLMDefault.objects.filter(pk="draft").update(provider="spare")
-        assert "The pipeline uses the LLM provider spare for draft. Route" in self.refusal(browser, page)
+        assert "The pipeline uses the LLM provider spare for draft. First route" in self.refusal(browser, page)
         assert LLMProvider.objects.filter(pk="spare").exists()
 
     def test_a_model_of_the_pipeline(self, browser: Client, used: LLMModel) -> None:

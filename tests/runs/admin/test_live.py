@@ -140,7 +140,7 @@ def test_a_text_is_verified_recorded_and_compared(browser: Client, filled: Fille
     with tenant_context(filled.tenant):
         storage.write(filled.artifact.file_path, b"altered")
     html = browser.get(page(filled.tenant, filled.run, "texts/")).content.decode()
-    assert "was altered" in html and "altered</p>" not in html and reads(filled.tenant) == 3
+    assert "differs from the recorded one" in html and "altered</p>" not in html and reads(filled.tenant) == 3
 
 
 def columns(html: str) -> list[str]:

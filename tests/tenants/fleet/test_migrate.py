@@ -301,7 +301,7 @@ class TestFiftyTenantsOneOfThemSabotaged:
             report = tenant_migrate(lock_timeout_s=0.5)
             pid = holder.info.backend_pid
         [problem] = report.problems
-        assert problem.startswith(f"Tenant {victim.id}, migration runs.0003_plain: Table ")
+        assert problem.startswith(f"Tenant {victim.id}, migration runs.0003_plain: A lock was not granted")
         assert f"process {pid} (seo_gen_owner" in problem
         assert_unchanged(before, fifty)
 
@@ -435,7 +435,7 @@ class TestRefusals:
         assert MigrationBatch.objects.count() == count
 
     def test_two_at_once(self, tenant: Tenant) -> None:
-        busy = pytest.raises(FleetBusy, match="Another process is migrating tenants")
+        busy = pytest.raises(FleetBusy, match="Another process is running a batch")
         with ThreadPoolExecutor(1) as pool, fleet_lock(), busy:
             pool.submit(self._migrate_in_thread).result()
 
