@@ -149,13 +149,23 @@ def _groups(every: list[tuple[str, Any]]) -> list[dict[str, Any]]:
     """
     counts: Counter[tuple[str, str]] = Counter()
     first: dict[tuple[str, str], str] = {}
+    versions: dict[tuple[str, str], set[int]] = {}
     for tenant_id, changes in every:
         for change in changes or []:
             key = change["step"], change["before_sha256"] or ""
             counts[key] += 1
             first.setdefault(key, tenant_id)
+            if change["before"]:
+                versions.setdefault(key, set()).add(change["before"])
     return [
-        {"step": key[0], "count": counts[key], "is_new": not key[1], "url": _shown_url(first[key], key[0])}
+        {
+            "step": key[0],
+            "count": counts[key],
+            "before": ", ".join(f"v{version}" for version in sorted(versions.get(key, ()))),
+            "example": first[key],
+            "is_new": not key[1],
+            "url": _shown_url(first[key], key[0]),
+        }
         for key in sorted(counts, key=lambda key: (key[0], -counts[key], key[1]))
     ]
 
