@@ -116,6 +116,12 @@ class AuditEntryAdmin(ReadOnlyAdmin):
             extra_context = {**(extra_context or {}), "title": gettext("History of %(name)s") % {"name": about}}
         return super().changelist_view(request, extra_context)
 
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        # An entry never changes, so it has no history.
+        return super().change_view(request, object_id, form_url, {**(extra_context or {}), "show_history": False})
+
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         page: Any = super().get_changelist_instance(request)
         page.result_list = list(page.result_list)

@@ -6,7 +6,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 # The providers' finish reasons for output that reached its limit, in lower case: compatible servers differ in that.
-_TRUNCATED = frozenset(
+TRUNCATED = frozenset(
     {"length", "max_tokens", "max_output_tokens", "continuation", "model_context_window_exceeded", "token_limit"}
 )
 
@@ -123,7 +123,7 @@ class LLMReply:
     @property
     def truncated(self) -> bool:
         """Whether the text was truncated because the output limit, or the context window, was reached."""
-        return self.finish_reason.lower() in _TRUNCATED
+        return self.finish_reason.lower() in TRUNCATED
 
 
 @dataclass(frozen=True)

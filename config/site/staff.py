@@ -91,6 +91,7 @@ class RoleInline(UnfoldTabularInline):
     autocomplete_fields = ("tenant",)
     extra = 0
     hide_title = True
+    template_before = "admin/roles_held.html"
     verbose_name_plural = gettext_lazy("roles")
 
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:

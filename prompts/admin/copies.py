@@ -30,7 +30,7 @@ from prompts.documents import READABLE
 from prompts.fleet.compare import digest_of
 from prompts.models import Prompt
 from prompts.selectors import active_prompts, prompt_versions
-from tenants.admin.operations import kind_of, operation_url, requests_visible
+from tenants.admin.operations import operation_url, requests_visible
 from tenants.admin.request_pages import Page, request_page
 from tenants.models import ABOUT_SEVERAL, BatchTenant, OperationRequest, RequestKind, RequestStatus
 from tenants.requests.prompt_copies import copy_made_from, is_undone
@@ -86,7 +86,7 @@ def report_page(admin: StaffAdmin, request: HttpRequest, request_id: UUID) -> Ht
         )
     if request.method == "POST":
         raise PermissionDenied
-    common = {**admin.admin_site.each_context(request), "title": kind_of(found), "opts": admin.opts}
+    common = {**admin.admin_site.each_context(request), "title": found.title, "opts": admin.opts}
     return TemplateResponse(request, "admin/prompt_copy.html", {**common, "media": admin.media, **context})
 
 
@@ -107,14 +107,14 @@ def _following(request: HttpRequest, row: OperationRequest) -> tuple[Callable[..
             " shown here, nothing is copied."
         )
         submit = ngettext("Copy to %(n)d tenant", "Copy to %(n)d tenants", changed) % {"n": changed}
-        return CopyForm, Page(kind_of(row), explanation, submit)
+        return CopyForm, Page(row.title, explanation, submit)
     if is_undone(row):
         return None
     explanation = _(
         "Each tenant returns to what was active before, or none does. The copied versions stay, inactive. If one of"
         " them is no longer active in its tenant, nothing is undone."
     )
-    return UndoForm, Page(kind_of(row), explanation, _("Undo this copy"), destroys=True)
+    return UndoForm, Page(row.title, explanation, _("Undo this copy"), destroys=True)
 
 
 def _context(request: HttpRequest, row: OperationRequest) -> dict[str, Any]:
@@ -149,13 +149,23 @@ def _groups(every: list[tuple[str, Any]]) -> list[dict[str, Any]]:
     """
     counts: Counter[tuple[str, str]] = Counter()
     first: dict[tuple[str, str], str] = {}
+    versions: dict[tuple[str, str], set[int]] = {}
     for tenant_id, changes in every:
         for change in changes or []:
             key = change["step"], change["before_sha256"] or ""
             counts[key] += 1
             first.setdefault(key, tenant_id)
+            if change["before"]:
+                versions.setdefault(key, set()).add(change["before"])
     return [
-        {"step": key[0], "count": counts[key], "is_new": not key[1], "url": _shown_url(first[key], key[0])}
+        {
+            "step": key[0],
+            "count": counts[key],
+            "before": ", ".join(f"v{version}" for version in sorted(versions.get(key, ()))),
+            "example": first[key],
+            "is_new": not key[1],
+            "url": _shown_url(first[key], key[0]),
+        }
         for key in sorted(counts, key=lambda key: (key[0], -counts[key], key[1]))
     ]
 

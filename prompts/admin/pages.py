@@ -6,6 +6,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from config.base.errors import SeoGenError
@@ -39,7 +40,7 @@ def compare_page(admin: StaffAdmin, request: HttpRequest, prompt: Prompt) -> Htt
 def try_page(admin: StaffAdmin, request: HttpRequest, prompt: Prompt) -> HttpResponse:
     """Render the version with chosen values; on request, send the text to the model and show the reply and its cost."""
     form = TryForm(request.POST or None, shows_runs=request.user.has_perm("runs.view_run"))
-    context: dict[str, Any] = {"form": form}
+    context: dict[str, Any] = {"form": form, "back_url": reverse("admin:prompts_prompt_change", args=[prompt.pk])}
     if request.method == "POST" and form.is_valid():
         try:
             context |= _tried(prompt, form.cleaned_data, calls="call" in request.POST)

@@ -304,9 +304,8 @@ def _with_translated(variables: Any) -> Any:
 
 
 def _translated(declared: Any) -> Any:
-    if not isinstance(declared, dict) or declared.get("description") not in DESCRIPTIONS:
-        return declared
-    return {**declared, "description": _(declared["description"])}
+    description = declared.get("description") if isinstance(declared, dict) else None
+    return {**declared, "description": _(description)} if description in DESCRIPTIONS else declared
 
 
 def usage_sentences(usage: VersionUsage) -> list[str]:
@@ -318,10 +317,14 @@ def usage_sentences(usage: VersionUsage) -> list[str]:
         % {"n": usage.used}
     ]
     if usage.failure_rate is not None:
-        lines.append(_("Failure rate: %(rate)s.") % {"rate": f"{usage.failure_rate:.0%}"})
+        ended = usage.completed + usage.failed
+        failures = ngettext(
+            "%(failed)d of %(n)d finished step failed.", "%(failed)d of %(n)d finished steps failed.", ended
+        )
+        lines.append(failures % {"failed": usage.failed, "n": ended})
     if usage.mean_input_tokens is not None:
-        tokens = {"input": usage.mean_input_tokens, "output": usage.mean_output_tokens or 0}
-        lines.append(_("Mean tokens: %(input)d in, %(output)d out.") % tokens)
+        tokens = {"input": f"{usage.mean_input_tokens:,}", "output": f"{usage.mean_output_tokens or 0:,}"}
+        lines.append(_("Mean tokens: %(input)s in, %(output)s out.") % tokens)
     if usage.mean_cost is not None:
         lines.append(_("Mean cost: %(cost)s.") % {"cost": _("%(amount)s USD") % {"amount": dollars(usage.mean_cost)}})
     if usage.unpriced:

@@ -15,7 +15,7 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from config.base.output import dollars
+from config.base.output import CENT_HUNDREDTH, dollars
 from config.base.times import lasting
 from config.site.admin_base import (
     as_badge,
@@ -68,8 +68,10 @@ def money(amount: Decimal | None, unpriced_steps: int, unknown_calls: int) -> st
 
 
 def exact_usd(amount: Decimal | None) -> str | None:
-    """Format US dollars with all decimal places."""
-    return None if amount is None else f"{amount.normalize():f}"
+    """Format US dollars with all decimal places, and no fewer than `dollars` gives them."""
+    if amount is None:
+        return None
+    return dollars(amount) if amount == amount.quantize(CENT_HUNDREDTH) else f"{amount.normalize():f}"
 
 
 def units(tokens: dict[str, int] | None) -> str | None:
@@ -115,7 +117,11 @@ def step_badge(step: Step) -> SafeString:
 
 def marked(shown: SafeString, is_truncated: bool) -> SafeString:
     """Return what is shown, with a badge if the output was truncated at the output limit."""
-    return format_html("{} {}", shown, as_badge(_("truncated"), "warning")) if is_truncated else shown
+    return (
+        format_html('<span class="seo-gen-marked">{} {}</span>', shown, as_badge(_("truncated"), "warning"))
+        if is_truncated
+        else shown
+    )
 
 
 def with_truncation(artifacts: QuerySet[Artifact]) -> QuerySet[Artifact]:

@@ -136,6 +136,7 @@ def costs_page(
     spent = total_of(costs_chosen(Chosen(chosen.tenant_ids, month.first, today), by="month"))
     query = urlencode({**request.GET.dict(), "format": "csv"})
     bars = _with_empty_days(rows, chosen, today) if by == "day" else rows
+    cells = cost_cells([_rounded(row) for row in rows])
     chart = _chart(bars, by, _budget_line(budget, chosen, by, today))
     shown = {
         "title": _("Costs"),
@@ -145,7 +146,8 @@ def costs_page(
         "total": cost_text(_rounded(total_of(rows))) if rows else None,
         "calls": f"{total_of(rows)['calls']:,}",
         "columns": cost_columns(by),
-        "rows": cost_cells([_rounded(row) for row in rows]),
+        "rows": cells[: len(rows)],
+        "total_row": cells[-1] if len(cells) > len(rows) else None,
         "chart": json.dumps(chart) if rows else None,
         "legend": [(one["label"], one["backgroundColor"].removeprefix(COLOR)[:-1]) for one in chart["datasets"]],
         "is_cut": len(bars) > MAX_BARS,

@@ -18,6 +18,7 @@ from config.site.admin_base import StaffAdmin
 from llm.errors import LLMError, UnknownStep
 from llm.selectors import active_providers, pipeline
 from llm.types import ResolvedModel
+from runs.admin.cells import count
 from runs.models import StepOverride
 from runs.services.plan import model_of
 
@@ -86,11 +87,19 @@ class StepOverrideAdmin(StaffAdmin):
     # These values decide what the tenant's articles cost.
     audit_values = ("step", *CHANGES)
     form = StepOverrideForm
-    list_display = ("step", *CHANGES, "model_used")
-    fields = ("step", *CHANGES)
+    list_display = ("step", *CHANGES[:-1], "shown_limit", "model_used")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
-        return ("step",) if obj else ()
+        return ("step", "shown_limit") if obj else ("shown_limit",)
+
+    def get_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
+        if obj is None or self.has_change_permission(request, obj):
+            return ("step", *CHANGES)
+        return ("step", *CHANGES[:-1], "shown_limit")
+
+    @admin.display(description=gettext_lazy("output limit (tokens)"), ordering="output_limit")
+    def shown_limit(self, override: StepOverride) -> str | None:
+        return count(override.output_limit)
 
     @admin.display(description=gettext_lazy("model for new runs"))
     def model_used(self, override: StepOverride) -> str:

@@ -19,8 +19,9 @@ from unfold.widgets import UnfoldAdminFileFieldWidget, UnfoldAdminTextareaWidget
 
 from config.base.errors import SeoGenError, joined
 from config.base.json_text import parse_json
+from config.base.output import dollars
 from config.site.admin_base import StaffAdmin
-from runs.admin.cells import exact_usd, input_label, language_name
+from runs.admin.cells import input_label, language_name
 from runs.admin.start import INPUT, RunCreateForm
 from runs.config import config_from_document
 from runs.errors import InvalidRunConfig, InvalidRunList
@@ -222,7 +223,7 @@ def _tokens(count: int | None) -> str:
 
 
 def _money(amount: Any) -> str:
-    return _("unknown") if amount is None else str(exact_usd(round(amount, 6)))
+    return _("unknown") if amount is None else dollars(round(amount, 6))
 
 
 def _sum(amount: Any, found: Estimate) -> str:

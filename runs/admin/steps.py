@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from decimal import Decimal, InvalidOperation
 
 from django.contrib import admin
 from django.http import HttpRequest
@@ -26,6 +27,7 @@ from runs.admin.filters import StepFilter
 from runs.admin.page import RunPageAdmin
 from runs.models import Step
 from runs.presentation.fallback import rerouted_text
+from runs.presentation.finish import finish_text
 from tenants.routing.context import current_alias
 
 
@@ -63,7 +65,7 @@ class StepAdmin(RunPageAdmin):
                     "output_digest",
                     ("shown_cost", "shown_unpriced"),
                     ("shown_usage", "shown_prices"),
-                    ("cost_per_1k_input_tokens", "cost_per_1k_output_tokens"),
+                    ("input_price", "output_price"),
                     "shown_metrics",
                 )
             },
@@ -109,7 +111,18 @@ class StepAdmin(RunPageAdmin):
 
     @admin.display(description=gettext_lazy("prices (USD per 1,000 tokens)"))
     def shown_prices(self, step: Step) -> SafeString | None:
-        return as_document(step.prices, label=_unit)
+        prices = step.prices
+        if isinstance(prices, dict):
+            prices = {unit: _price(price) for unit, price in prices.items()}
+        return as_document(prices, label=_unit)
+
+    @admin.display(description=gettext_lazy("input price per 1k tokens"))
+    def input_price(self, step: Step) -> str | None:
+        return exact_usd(step.cost_per_1k_input_tokens)
+
+    @admin.display(description=gettext_lazy("output price per 1k tokens"))
+    def output_price(self, step: Step) -> str | None:
+        return exact_usd(step.cost_per_1k_output_tokens)
 
     @admin.display(description=gettext_lazy("cost (USD)"))
     def shown_cost(self, step: Step) -> str | None:
@@ -121,7 +134,18 @@ class StepAdmin(RunPageAdmin):
 
     @admin.display(description=gettext_lazy("metrics"))
     def shown_metrics(self, step: Step) -> SafeString | None:
-        return as_document(step.metrics)
+        metrics = step.metrics
+        if isinstance(metrics, dict) and isinstance(metrics.get("finish_reason"), str):
+            metrics = {**metrics, "finish_reason": finish_text(metrics["finish_reason"])}
+        return as_document(metrics)
+
+
+def _price(price: object) -> object:
+    """Format an exact price, which is a text; what else the document holds, such as a number of tokens, stays."""
+    try:
+        return exact_usd(Decimal(price)) if isinstance(price, str) else price
+    except InvalidOperation:
+        return price
 
 
 def _unit(name: str) -> str:

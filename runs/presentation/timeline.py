@@ -13,6 +13,7 @@ from config.base.output import dollars
 from config.base.times import clock, lasting, to_second
 from runs.models import Call, CallStatus, Step, StepStatus
 from runs.presentation.fallback import rerouted_text
+from runs.presentation.finish import finish_text
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def _call(call: Call, begin: datetime, span_s: float, now: datetime) -> CallEntr
         lasting(took_s),
         *_tokens(call.token_usage),
         _call_cost(call),
-        call.error_code or call.finish_reason or "",
+        call.error_code or finish_text(call.finish_reason),
         round(min(99.0, max(0.0, begins)), 2),
         round(min(100.0 - begins, max(0.5, 100 * took_s / span_s)), 2),
     )

@@ -168,7 +168,7 @@ class MigrationBatchAdmin(ReadOnlyAdmin):
         "kind",
         "scope",
         "shown_status",
-        "pending_count",
+        "affected",
         "counted_tenants",
         "took",
         "user_id",
@@ -180,7 +180,7 @@ class MigrationBatchAdmin(ReadOnlyAdmin):
     fields = (
         ("started_at", "finished_at", "took"),
         ("scope", "shown_status", "user_id"),
-        ("counted_tenants", "pending_count", "shown_id"),
+        ("counted_tenants", "affected", "shown_id"),
         ("kind", "undoes"),
         "version",
         "phases",
@@ -211,6 +211,11 @@ class MigrationBatchAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("number of tenants"), ordering="tenant_count")
     def counted_tenants(self, batch: MigrationBatch) -> int:
         return batch.tenant_count
+
+    @admin.display(description=gettext_lazy("tenants affected"), ordering="pending_count")
+    def affected(self, batch: MigrationBatch) -> int:
+        """Return how many tenants had something to apply, which the batch may have applied since."""
+        return batch.pending_count
 
     @admin.display(description=gettext_lazy("duration"))
     def took(self, batch: MigrationBatch) -> str | None:

@@ -100,7 +100,7 @@ class OperationRequestAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("operation"), ordering="kind")
     def shown_kind(self, row: OperationRequest) -> str:
-        return kind_of(row)
+        return row.title
 
     @admin.display(description=gettext_lazy("tenant"), ordering="tenant_id")
     def shown_tenant(self, row: OperationRequest) -> str:
@@ -132,7 +132,7 @@ class OperationRequestAdmin(ReadOnlyAdmin):
         return {
             "row": row,
             "badge": status_badge(row),
-            "kind": kind_of(row),
+            "kind": row.title,
             "step": step_name(row.step) if row.step else "",
             "percent": percent_of(row),
             "duration": duration_of(row),
@@ -177,29 +177,8 @@ def operation_url(row: OperationRequest) -> str:
 
 def title_of(row: OperationRequest) -> str:
     if not row.tenant_id:
-        return kind_of(row)
-    return _("%(operation)s: tenant %(id)s") % {"operation": kind_of(row), "id": row.tenant_id}
-
-
-def kind_of(row: OperationRequest) -> str:
-    """Return the name of the requested operation, as a heading."""
-    names = {
-        RequestKind.BACKUP: _("Backup"),
-        RequestKind.RESTORE: _("Restore"),
-        RequestKind.UNDO: _("Undo of a restore"),
-        RequestKind.COPY: _("Clone to a new tenant"),
-        RequestKind.DRILL: _("Restore drill"),
-        RequestKind.EXPORT: _("Export"),
-        RequestKind.DELETE: _("Deletion"),
-        RequestKind.MIGRATE: _("Migration of all tenants"),
-        RequestKind.PROMPT_COPY: _("Copy of prompts"),
-        RequestKind.PROMPT_UNDO: _("Undo of a copy of prompts"),
-    }
-    if row.kind == RequestKind.MIGRATE and row.arguments.get("dry_run"):
-        return _("Migration of all tenants (dry run)")
-    if row.kind == RequestKind.PROMPT_COPY and row.arguments.get("dry_run"):
-        return _("Preview of a copy of prompts")
-    return names[RequestKind(row.kind)]
+        return row.title
+    return _("%(operation)s: tenant %(id)s") % {"operation": row.title, "id": row.tenant_id}
 
 
 def status_badge(row: OperationRequest) -> SafeString:

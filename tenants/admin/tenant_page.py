@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from audit.control.models import ControlAuditLog
 from audit.titles import title_of
 from config.base.output import dollars, size
-from tenants.admin.operations import duration_of, kind_of, operation_url, requests_visible, status_badge
+from tenants.admin.operations import duration_of, operation_url, requests_visible, status_badge
 from tenants.app_hooks import contents
 from tenants.models import (
     UNFINISHED,
@@ -50,8 +50,12 @@ def tenant_overview(request: HttpRequest, tenant: Tenant) -> dict[str, Any]:
         overview["spending"] = _spending(tenant)
     made = requests_visible(request, OperationRequest.objects.filter(tenant_id=tenant.id))
     overview["operations"] = [
-        (row, kind_of(row), status_badge(row), duration_of(row), operation_url(row)) for row in made[:NEWEST]
+        (row, row.title, status_badge(row), duration_of(row), operation_url(row)) for row in made[:NEWEST]
     ]
+    if user.has_perm("tenants.view_operationrequest"):
+        overview["operations_url"] = (
+            f"{reverse('admin:tenants_operationrequest_changelist')}?{urlencode({'q': tenant.id})}"
+        )
     if user.has_perm("audit_control.view_controlauditlog"):
         entries = ControlAuditLog.objects.filter(resource_type="tenant", resource_id=tenant.id)
         page = reverse("admin:audit_control_controlauditlog_changelist")

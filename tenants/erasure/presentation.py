@@ -110,7 +110,7 @@ def _erased(erased: Certificate) -> Iterator[Fact]:
             _("Database"),
             _("%(name)s on server %(server)s, %(size)s")
             % {"name": one["name"], "server": erased["server"], "size": exactly(one["size_bytes"])},
-            (kind_of(one["kind"]),),
+            (_("was the live database") if one["kind"] == LIVE else kind_of(one["kind"]),),
         )
     if not erased["databases"]:
         yield Fact(_("Database"), _("none was left on server %(server)s") % erased)

@@ -6,6 +6,7 @@ import uuid
 
 from django.contrib.postgres.functions import RandomUUID
 from django.db import models
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from config.base.fields import SqlNow
@@ -109,7 +110,28 @@ class OperationRequest(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.get_kind_display()}: {self.tenant_id}" if self.tenant_id else self.get_kind_display()
+        return f"{self.title}: {self.tenant_id}" if self.tenant_id else self.title
+
+    @property
+    def title(self) -> str:
+        """Return the name of the requested operation, as a heading."""
+        if self.kind == RequestKind.MIGRATE and self.arguments.get("dry_run"):
+            return gettext("Migration of all tenants (dry run)")
+        if self.kind == RequestKind.PROMPT_COPY and self.arguments.get("dry_run"):
+            return gettext("Preview of a copy of prompts")
+        names = {
+            RequestKind.BACKUP: gettext("Backup"),
+            RequestKind.RESTORE: gettext("Restore"),
+            RequestKind.UNDO: gettext("Undo of a restore"),
+            RequestKind.COPY: gettext("Clone to a new tenant"),
+            RequestKind.DRILL: gettext("Restore drill"),
+            RequestKind.EXPORT: gettext("Export"),
+            RequestKind.DELETE: gettext("Deletion"),
+            RequestKind.MIGRATE: gettext("Migration of all tenants"),
+            RequestKind.PROMPT_COPY: gettext("Copy of prompts"),
+            RequestKind.PROMPT_UNDO: gettext("Undo of a copy of prompts"),
+        }
+        return names[RequestKind(self.kind)]
 
     @property
     def is_open(self) -> bool:

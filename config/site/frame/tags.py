@@ -19,6 +19,7 @@ from config.base.output import dollars
 from config.site.admin_base import coded
 from config.site.frame.rows import row_context
 from config.site.navigation import active_entry
+from runs.admin.cells import count
 from runs.models import Run, RunCost, Step
 from tenants.models import Approval, MigrationBatch, OperationRequest
 
@@ -97,6 +98,7 @@ class SentencesNode(template.Node):
 
 register.filter("dollars", dollars)
 register.filter("coded", coded)
+register.filter("thousands", count)
 
 
 def _title_of(cl: Any) -> str:

@@ -11,8 +11,6 @@ CONTROL_PAGES = [
     "/admin/",
     "/admin/password_change/",
     "/admin/account/",
-    "/admin/account/second-factor/off/",
-    "/admin/account/second-factor/codes/",
     "/admin/llm/",
     "/admin/llm/llmprovider/",
     "/admin/llm/llmprovider/add/",

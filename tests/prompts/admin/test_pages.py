@@ -162,7 +162,7 @@ def test_a_version_is_previewed_then_called(browser: Client, tenant: Tenant, dra
     html = browser.post(page, {**form, "call": ""}).content.decode()
     assert routed.prompts == ["green <tea>"]
     assert "About &lt;tea&gt;." in html
-    assert f"Tokens used: {INPUT_TOKENS} in, {OUTPUT_TOKENS} out" in html
+    assert f"Tokens used: {INPUT_TOKENS:,} in, {OUTPUT_TOKENS} out" in html
     assert {"prompt.test", "prompt.test.complete"} <= set(actions(tenant))
 
 
@@ -218,8 +218,8 @@ def test_lists_and_pages_show_author_note_and_use(browser: Client, filled: Fille
     for html in (listed, shown):
         assert "Default prompt of seo-gen." in html and "system" in html
     assert "0.0105" in listed
-    assert "1 step has used this version." in shown and "Mean tokens: 1000 in, 500 out." in shown
-    assert "Mean cost: 0.0105 USD." in shown and "Failure rate: 0%." in shown
+    assert "1 step has used this version." in shown and "Mean tokens: 1,000 in, 500 out." in shown
+    assert "Mean cost: 0.0105 USD." in shown and "0 of 1 finished step failed." in shown
 
 
 def test_the_forms_of_a_draft_hold_what_is_stored(browser: Client, tenant: Tenant, draft: Prompt) -> None:

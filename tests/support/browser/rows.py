@@ -39,8 +39,23 @@ ARTICLE = """# 緑茶の健康効果
 |---|---|
 | カテキン | 70 mg |
 """
-# In Japanese, so that only what the pages say can be English.
-ERROR = "プロバイダー claude が要求を拒否しました: 400"
+# Errors are stored in the language of the person or worker. On a Japanese page, only what the page says can be English.
+ERRORS = {
+    "ja": {
+        "provider": "プロバイダー claude が要求を拒否しました: 400",
+        "budget": "予算に達しました。",
+        "space": "空き容量がありません。",
+        "runs": "テナントには進行中の実行があります。",
+        "connection": "サーバーとの接続が切れました。",
+    },
+    "en": {
+        "provider": "Provider claude refused the request: 400",
+        "budget": "The budget is reached.",
+        "space": "There is no space left.",
+        "runs": "The tenant has runs in progress.",
+        "connection": "The connection to the server was lost.",
+    },
+}
 DAYS = 24
 
 
@@ -49,15 +64,25 @@ class Made:
     """The rows of the control database that `filled_pages` removes at the end."""
 
     rows: list[Model]
+    # The errors that the rows hold.
+    errors: dict[str, str]
     erasure: Erasure | None = None
 
 
 @contextmanager
-def filled_pages(tenant: Tenant, user: User, *, erases: bool = True) -> Iterator[Known]:
-    """Fill both databases; yield the ids of the rows. With `erases`, also create another tenant and erase it."""
-    made = Made([])
+def filled_pages(tenant: Tenant, user: User, *, erases: bool = True, language: str = "ja") -> Iterator[Known]:
+    """Fill both databases; yield the ids of the rows. With `erases`, also create another tenant and erase it.
+
+    `language` is that of the errors in the rows.
+    """
+    made = Made([], ERRORS[language])
     try:
-        ids = {"tenant": tenant.pk, "user": str(user.pk), **_tenant_rows(tenant), **_control_rows(tenant, user, made)}
+        ids = {
+            "tenant": tenant.pk,
+            "user": str(user.pk),
+            **_tenant_rows(tenant, made),
+            **_control_rows(tenant, user, made),
+        }
         if erases:
             ids |= _erased(made)
         yield Known(ids)
@@ -73,7 +98,7 @@ def filled_pages(tenant: Tenant, user: User, *, erases: bool = True) -> Iterator
 # -- the tenant's database -----------------------------------------------------------------------------------------
 
 
-def _tenant_rows(tenant: Tenant) -> dict[str, str]:
+def _tenant_rows(tenant: Tenant, made: Made) -> dict[str, str]:
     from prompts.models import Prompt
     from runs.models import Artifact, PauseCause, Run, RunStatus, Step, StepOverride, StepStatus
     from runs.services.cancel import run_cancel
@@ -106,11 +131,11 @@ def _tenant_rows(tenant: Tenant) -> dict[str, str]:
     with tenant_context(tenant) as alias:
         steps = Step.objects.using(alias)
         steps.filter(run=failed, step=STEPS[1]).update(
-            status=StepStatus.FAILED, error_message=ERROR, retry_count=3, started_at=_ago(minutes=9)
+            status=StepStatus.FAILED, error_message=made.errors["provider"], retry_count=3, started_at=_ago(minutes=9)
         )
         Run.objects.using(alias).filter(pk=failed.pk).update(status=RunStatus.FAILED, current_step=STEPS[1])
         Run.objects.using(alias).filter(pk=broke.pk).update(pause_cause=PauseCause.BUDGET)
-        steps.filter(run=broke, step=STEPS[0]).update(error_message="予算に達しました。")
+        steps.filter(run=broke, step=STEPS[0]).update(error_message=made.errors["budget"])
         override, _made = StepOverride.objects.using(alias).get_or_create(
             step=STEPS[2], defaults={"output_limit": 4096}
         )
@@ -245,7 +270,10 @@ def _costs(tenant: Tenant, made: Made) -> None:
         for number, step in enumerate(STEPS, 1)
     )
     _spending(tenant)
-    for status, more in (("failed", {"error": ERROR, "error_step": "outline"}), ("paused", {"pause_cause": "review"})):
+    for status, more in (
+        ("failed", {"error": made.errors["provider"], "error_step": "outline"}),
+        ("paused", {"pause_cause": "review"}),
+    ):
         summary = {"is_truncated": False, "created_at": _ago(hours=2), "updated_at": _ago(hours=1), **more}
         RunSummary.objects.create(tenant=tenant, run_id=uuid4(), status=status, current_step="outline", **summary)
 
@@ -299,7 +327,7 @@ def _backups(tenant: Tenant, made: Made) -> dict[str, str]:
         name=f"{tenant.pk}-{mark}-2.dump",
         format="custom",
         status=BackupStatus.FAILED,
-        error="空き容量がありません。",
+        error=made.errors["space"],
         **common,
     )
     export = Backup.objects.create(
@@ -388,7 +416,7 @@ def _operations(tenant: Tenant, user: User, made: Made) -> dict[str, str]:
             RequestKind.EXPORT,
             RequestStatus.FAILED,
             arguments={"output": "/exports/a.bundle", "recipient": None},
-            error="空き容量がありません。",
+            error=made.errors["space"],
             error_code="storage_error",
             **over,
         ),
@@ -396,14 +424,14 @@ def _operations(tenant: Tenant, user: User, made: Made) -> dict[str, str]:
             RequestKind.UNDO,
             RequestStatus.REFUSED,
             arguments={"stop_runs": False},
-            error="テナントには進行中の実行があります。",
+            error=made.errors["runs"],
             **over,
         ),
         "unfinished_operation": operation(
             RequestKind.RESTORE,
             RequestStatus.UNFINISHED,
             arguments=source,
-            error="サーバーとの接続が切れました。",
+            error=made.errors["connection"],
             **over,
         ),
     }

@@ -16,7 +16,8 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import product
+from itertools import groupby, product
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -85,26 +86,27 @@ def _take(given: argparse.Namespace) -> str:
 
     pictures = 0
     with (
-        _filled(given.home) as (known, session),
         serving() as server,
         tempfile.TemporaryDirectory() as profile,
         chrome(Path(profile)) as driver,
     ):
         browser = Browser(driver, server)
-        for language, scheme, width in _kinds(given):
-            folder = given.output / f"{language}-{scheme}-{width}"
-            folder.mkdir(parents=True, exist_ok=True)
-            browser.prefer(scheme)
-            browser.set_cookie(settings.LANGUAGE_COOKIE_NAME, language)
-            for name, visit in visits(known):
-                if not re.search(given.only, name):
-                    continue
-                browser.set_cookie(*session)
-                browser.resize(width, HEIGHT)
-                visit(browser)
-                _picture(browser, name, width, folder)
-                pictures += 1
-            browser.forget()
+        for language, kinds in groupby(_kinds(given), key=itemgetter(0)):
+            with _filled(language) as (known, session):
+                for _language, scheme, width in kinds:
+                    folder = given.output / f"{language}-{scheme}-{width}"
+                    folder.mkdir(parents=True, exist_ok=True)
+                    browser.prefer(scheme)
+                    browser.set_cookie(settings.LANGUAGE_COOKIE_NAME, language)
+                    for name, visit in visits(known):
+                        if not re.search(given.only, name):
+                            continue
+                        browser.set_cookie(*session)
+                        browser.resize(width, HEIGHT)
+                        visit(browser)
+                        _picture(browser, name, width, folder)
+                        pictures += 1
+                    browser.forget()
     return f"{pictures} pictures are in {given.output}."
 
 
@@ -116,7 +118,7 @@ def _kinds(given: argparse.Namespace) -> Iterator[tuple[str, Literal["light", "d
 
 
 @contextmanager
-def _filled(home: Path) -> Iterator[tuple[Known, tuple[str, str]]]:
+def _filled(language: str) -> Iterator[tuple[Known, tuple[str, str]]]:
     """Insert the rows of all pages; yield their ids, and the cookie of a session as (name, value)."""
     from django.conf import settings
     from django.contrib.auth.models import User
@@ -135,7 +137,7 @@ def _filled(home: Path) -> Iterator[tuple[Known, tuple[str, str]]]:
     # The first page says whether a worker is running.
     worker_seen()
     tenant = Tenant.objects.get(pk=CUSTOMERS[0].tenant_id)
-    with filled_pages(tenant, user) as known:
+    with filled_pages(tenant, user, language=language) as known:
         yield known, (settings.SESSION_COOKIE_NAME, client.cookies[settings.SESSION_COOKIE_NAME].value)
 
 

@@ -72,6 +72,19 @@ def login_locked(browser: Browser, known: Known) -> None:
 
 
 def recovery_codes(browser: Browser, known: Known) -> None:
+    codes = _enrolled(browser, known)
+    browser.open("/admin/account/second-factor/codes/")
+    browser.fill(code=codes[0])
+    browser.send()
+
+
+def second_factor_off(browser: Browser, known: Known) -> None:
+    _enrolled(browser, known)
+    browser.open("/admin/account/second-factor/off/")
+
+
+def _enrolled(browser: Browser, known: Known) -> list[str]:
+    """Log in as someone who has a second factor; return their recovery codes."""
     from django.contrib.auth.models import User
 
     from config.site.sign_in.models import SecondFactor
@@ -82,9 +95,7 @@ def recovery_codes(browser: Browser, known: Known) -> None:
     SecondFactor.objects.filter(user=operator).delete()
     _secret, codes = enrol(operator)
     log_in(browser, known.ids["operator"])
-    browser.open("/admin/account/second-factor/codes/")
-    browser.fill(code=codes[0])
-    browser.send()
+    return codes
 
 
 def logged_out(browser: Browser, known: Known) -> None:
@@ -105,6 +116,7 @@ def session_ended(browser: Browser, known: Known) -> None:
 
 SIGN_IN_VISITS = (
     *(login_page, login_refused, login_locked, second_factor, second_factor_refused, recovery_code, recovery_codes),
+    second_factor_off,
     *(enrolment_required, enrolment_refused, logged_out, session_ended),
 )
 

@@ -65,6 +65,8 @@ def account_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
 def factor_off_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
     """Turn off one's own second factor, after a check of a code and, if the account has one, of the password."""
     user = _own_account(request)
+    if not _has_factor(user):
+        return _without_factor(request)
     form = PasswordAndCodeForm(user, request.POST if request.method == "POST" else None)
     if request.method == "POST" and form.is_valid():
         try:
@@ -90,6 +92,8 @@ def factor_off_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
 def new_codes_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
     """Replace one's own recovery codes after a check of a code, and show the new ones."""
     user = _own_account(request)
+    if not _has_factor(user):
+        return _without_factor(request)
     form = AnyCodeForm(request.POST if request.method == "POST" else None)
     if request.method == "POST" and form.is_valid():
         try:
@@ -231,6 +235,7 @@ def _page(site: AdminSite, request: HttpRequest, user: User, *, title: str, is_o
         "title": title,
         "account": user,
         "is_own": is_own,
+        "is_self": user.pk == request.user.pk,
         "may_change": is_own or (user.pk != request.user.pk and may_manage_user(request.user, user)),
         "table": {
             "headers": [_("Browser"), _("IP address"), _("Logged in"), _("Last seen"), _("Action")],
@@ -281,6 +286,16 @@ def _form_page(
 def _own_account(request: HttpRequest) -> User:
     assert isinstance(request.user, User)  # the site lets no one else in
     return request.user
+
+
+def _has_factor(user: User) -> bool:
+    return SecondFactor.objects.using("default").filter(user=user).exists()
+
+
+def _without_factor(request: HttpRequest) -> HttpResponse:
+    """Return to the account page, where a second factor can be set up; there is none to turn off or to renew."""
+    messages.info(request, _("Your account has no second factor."))
+    return HttpResponseRedirect(reverse("admin:account"))
 
 
 def _require_manager(request: HttpRequest) -> None:

@@ -94,7 +94,7 @@ def test_fields_have_visible_borders(scheme: Literal["light", "dark"], staffed: 
     staffed.prefer(scheme)
     measured = 0
     for page in (
-        "/admin/account/second-factor/codes/",
+        "/admin/password_change/",
         "/admin/costs/",
         "/admin/llm/llmmodel/",
         "/admin/llm/llmmodel/add/",

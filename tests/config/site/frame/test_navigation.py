@@ -152,15 +152,19 @@ def test_a_form_and_a_deletion_lead_back(browser: Client, filled: Filled) -> Non
         assert f'href="{back}"' in content, page
 
 
-def test_ways_back_have_the_same_words_everywhere(browser: Client, filled: Filled, superuser: User) -> None:
+def test_ways_back_have_the_same_words_everywhere(
+    browser: Client, filled: Filled, superuser: User, staff: User
+) -> None:
     tenant = f"/admin/tenants/tenant/{filled.tenant.pk}"
     for page, words in {
         # What changes something.
         "/admin/tenants/tenant/add/": "Cancel",
         f"{tenant}/back-up/": "Cancel",
         "/admin/llm/stepllmdefault/final/delete/": "Cancel",
-        "/admin/account/second-factor/codes/": "Cancel",
+        "/admin/password_change/": "Cancel",
+        f"/admin/auth/user/{staff.pk}/password/": "Cancel",
         f"{filled.site}prompts/prompt/add/": "Cancel",
+        f"{filled.site}prompts/prompt/1/try_out/": "Cancel",
         f"{filled.site}runs/run/add/": "Cancel",
         f"{filled.site}runs/run/series/": "Cancel",
         # What only shows something.

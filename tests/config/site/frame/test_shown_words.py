@@ -110,3 +110,14 @@ def _labels(site: StaffSite) -> Iterator[str]:
             # The labels of a form's own fields are messages, which have a test of their own.
             if name not in getattr(admin.form, "declared_fields", {}):
                 yield str(label_for_field(name, admin.model, admin))
+
+
+def test_an_empty_table_of_roles_says_what_that_means(browser: Client, superuser: User, staff: User) -> None:
+    needs_none = "A superuser may do everything and needs no role."
+    for page, shown, other in (
+        ("/admin/auth/user/add/", "No role yet", needs_none),
+        (f"/admin/auth/user/{staff.pk}/change/", "No role yet", needs_none),
+        (f"/admin/auth/user/{superuser.pk}/change/", needs_none, "No role yet"),
+    ):
+        html = browser.get(page).content.decode()
+        assert shown in html and other not in html, page

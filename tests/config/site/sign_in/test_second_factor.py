@@ -209,6 +209,16 @@ def test_new_recovery_codes_take_a_code_and_void_the_old_ones(staff: User) -> No
     factor_verify(user=staff, code=new[1])
 
 
+@pytest.mark.parametrize("page", [OFF, NEW_CODES])
+def test_without_one_there_is_none_to_turn_off_or_renew(staff: User, page: str) -> None:
+    client = Client()
+    client.force_login(staff)
+    for method in (client.get, client.post):
+        response = method(page, follow=True)
+        assert response.redirect_chain == [(ACCOUNT, 302)]
+        assert "Your account has no second factor." in response.content.decode()
+
+
 def test_where_it_is_required_a_login_sets_it_up_first(staff: User, monkeypatch: pytest.MonkeyPatch) -> None:
     before = Client()
     log_in(before, staff.username)
