@@ -64,7 +64,9 @@ def test_changed_password_is_reported_and_reset(tenant: Tenant) -> None:
     health = health_of(tenant)
     assert health.reachable is False and health.problem is not None
     assert "password authentication failed" in health.problem
-    assert f"`seo-gen tenant rotate --tenant-id {tenant.id}` resets the tenant's role and its password." in health.problem
+    assert (
+        f"`seo-gen tenant rotate --tenant-id {tenant.id}` resets the tenant's role and its password." in health.problem
+    )
     tenant_rotate(tenant_id=tenant.id)
     assert_rotated(tenant)
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):

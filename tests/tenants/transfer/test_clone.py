@@ -47,7 +47,9 @@ def test_a_full_default_server_is_reported_without_an_option_that_a_clone_lacks(
     Tenant.objects.filter(pk=tenant.pk).update(server=None)
     default.update(capacity=0)
     try:
-        with pytest.raises(RestoreRefused, match=r"is full: its capacity is 0 tenants\. Raise its capacity in the admin\.$"):
+        with pytest.raises(
+            RestoreRefused, match=r"is full: its capacity is 0 tenants\. Raise its capacity in the admin\.$"
+        ):
             tenant_clone(tenant_id=tenant.id, new_id=new_id(), backup_file=file)
         with shown_on_page(), pytest.raises(RestoreRefused, match=r"Raise its capacity under “Database servers”\.$"):
             tenant_clone(tenant_id=tenant.id, new_id=new_id(), backup_file=file)
