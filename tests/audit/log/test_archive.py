@@ -115,8 +115,8 @@ def test_an_archived_log_accepts_no_more_entries(archive: AuditArchive, control_
     [
         ("UPDATE archived_audit_logs SET action = 'forged' WHERE identity = %s AND sequence = 5", "entry 5"),
         ("DELETE FROM archived_audit_logs WHERE identity = %s AND sequence = 9", "entry 9"),
-        ("DELETE FROM archived_audit_logs WHERE identity = %s AND sequence > 170", "entries now: 170."),
-        ("DELETE FROM archived_audit_logs WHERE identity = %s", "entries now: 0."),
+        ("DELETE FROM archived_audit_logs WHERE identity = %s AND sequence > 170", "entries found: 170."),
+        ("DELETE FROM archived_audit_logs WHERE identity = %s", "entries found: 0."),
     ],
 )
 def test_a_change_with_triggers_off_is_noticed(archive: AuditArchive, control_log: Log, change: str, told: str) -> None:
