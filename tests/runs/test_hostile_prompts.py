@@ -55,6 +55,6 @@ def test_a_worker_fails_the_step_and_does_another_tenants_run_meanwhile(
         # It fails immediately, since another attempt would end in the same way.
         assert {step.retry_count for step in steps} == {0}
         reasons = [step.error_message or "" for step in steps.order_by("id")]
-    assert all("(keyword_analysis v2) cannot be rendered. It needs more than 1 s" in text for text in reasons[:RUNS])
+    assert all("(keyword_analysis v2) cannot be rendered. It takes too long" in text for text in reasons[:RUNS])
     assert all("(keyword_analysis v3) cannot be rendered. It needs more than 256 M" in text for text in reasons[RUNS:])
     assert len(fake_llm.prompts) == 4
