@@ -87,6 +87,8 @@ def _unwind_when_terminated() -> None:
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, unwind)
+        # The background jobs of a shell ignore it, and so would the programs that tests start.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
