@@ -166,21 +166,23 @@ def _in_words(key: str, value: Any) -> str:
     if isinstance(value, bool):
         return _("yes") if value else _("no")
     if isinstance(value, (int, float)):
-        return _number(key, value)
+        # A customer's key may end like one of ours, with a number that is no size or duration.
+        with suppress(OverflowError, ValueError):
+            return _number(key, value)
     if isinstance(value, str) and key.endswith(("_at", "_until")):
-        # What is not a time, or has no zone, is shown as it is.
-        with suppress(ValueError):
+        # What is not a time, has no zone, or is out of range in ours, is shown as it is.
+        with suppress(ValueError, OverflowError):
             at = datetime.fromisoformat(value)
             return to_second(at) if at.tzinfo else value
     return str(value)
 
 
 def _number(key: str, number: float) -> str:
-    if key.endswith("_bytes"):
+    if number >= 0 and key.endswith("_bytes"):
         return size(int(number))
-    if key.endswith("_ms"):
+    if number >= 0 and key.endswith("_ms"):
         return _("%(ms)d ms") % {"ms": number}
-    if key == "seconds" or key.endswith("_seconds"):
+    if number >= 0 and (key == "seconds" or key.endswith("_seconds")):
         return lasting(number)
     # A number of a customer, such as a year, is shown as it is.
     return f"{number:,}" if key in LABELS else str(number)

@@ -63,6 +63,18 @@ def test_a_document_that_is_nested_deeply_is_shown_as_json() -> None:
     assert html.count("deep") == 2
 
 
+@pytest.mark.parametrize("key", ["x_bytes", "x_ms", "x_seconds", "seconds", "size_bytes", "year"])
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "1" + "0" * 4000])
+def test_a_number_that_nothing_can_measure_is_shown_as_it_is(key: str, number: str) -> None:
+    stored = json.loads(number)
+    assert str(stored)[:20] in str(as_document({key: stored}, has_raw=True)).replace(",", "")
+
+
+@pytest.mark.parametrize("time", ["9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+14:00", "2026-11-27T00:00:00"])
+def test_a_time_that_has_no_place_in_our_zone_is_shown_as_it_is(time: str) -> None:
+    assert time in _words({"published_at": time})
+
+
 def test_no_document_is_shown_as_none() -> None:
     nothing: list[object] = [None, {}, []]
     assert [as_document(one) for one in nothing] == [None, None, None]
