@@ -4,9 +4,10 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
+from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
 from tenants.errors import TenantError
@@ -55,7 +56,11 @@ def aware_time(text: str) -> datetime:
         if not re.match(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d", text):
             raise ValueError("there is no time of day")
         moment = datetime.fromisoformat(text)
-    except ValueError as error:
+        # The first and last days of the calendar have no counterpart in some zones.
+        if moment.tzinfo is not None:
+            moment.astimezone(UTC)
+            localtime(moment)
+    except (ValueError, OverflowError) as error:
         raise TenantError(
             _("%(text)r is not a valid time.") % {"text": text[:80]},
             hint=_("Use the form 2026-01-31T12:00:00+09:00."),

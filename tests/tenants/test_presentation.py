@@ -31,6 +31,8 @@ def test_a_time_with_an_offset(text: str, moment: datetime) -> None:
         # For Python, midnight of no zone, and nine o'clock in Tokyo.
         ("2026-01-31+09:00", "Use the form 2026-01-31T12:00:00+09:00."),
         ("2026-01-31+09:00+09:00", "Use the form 2026-01-31T12:00:00+09:00."),
+        ("9999-12-31T23:59:59-12:00", "Use the form 2026-01-31T12:00:00+09:00."),
+        ("0001-01-01T00:00:00+14:00", "Use the form 2026-01-31T12:00:00+09:00."),
         ("yesterday", "Use the form 2026-01-31T12:00:00+09:00."),
     ],
 )
