@@ -7,12 +7,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
 from config import logs, stack
+from config.base.approvals import KINDS
 from config.base.database_session import Limits, command_name, inherited_options, parameters
-from config.base.environment import LiteralEnv
+from config.base.environment import CENTURY_DAYS, DAY_S, LiteralEnv
 from config.command_line import web_apps
 from config.site.theme import UNFOLD as UNFOLD
 from config.site.web_security import CONTENT_SECURITY_POLICY, networks, on_loopback_alone, proxy_header
@@ -82,17 +82,21 @@ TEMPLATES = [
 # `default` is the control database. Tenant aliases ("tenant:<id>") are added on first use by ``tenants.routing.pool``.
 DATABASES: dict[str, dict[str, Any]] = {"default": env.db_url("DATABASE_URL")}
 # How long each session waits, and how long others wait for it.
-try:
-    DATABASE_LIMITS = Limits(
-        lock_timeout_s=env.float("DATABASE_LOCK_TIMEOUT_S", default=Limits.lock_timeout_s),
-        idle_in_transaction_timeout_s=env.float(
-            "DATABASE_IDLE_IN_TRANSACTION_TIMEOUT_S", default=Limits.idle_in_transaction_timeout_s
-        ),
-        connect_timeout_s=env.int("DATABASE_CONNECT_TIMEOUT_S", default=Limits.connect_timeout_s),
-        tcp_user_timeout_s=env.float("DATABASE_TCP_USER_TIMEOUT_S", default=Limits.tcp_user_timeout_s),
-    )
-except ValueError as error:
-    raise ImproperlyConfigured(str(error)) from error
+DATABASE_LIMITS = Limits(
+    lock_timeout_s=env.number("DATABASE_LOCK_TIMEOUT_S", default=Limits.lock_timeout_s, least=0.1, most=DAY_S),
+    idle_in_transaction_timeout_s=env.number(
+        "DATABASE_IDLE_IN_TRANSACTION_TIMEOUT_S",
+        default=Limits.idle_in_transaction_timeout_s,
+        least=0.1,
+        most=DAY_S,
+    ),
+    connect_timeout_s=env.whole_number(
+        "DATABASE_CONNECT_TIMEOUT_S", default=Limits.connect_timeout_s, least=1, most=DAY_S
+    ),
+    tcp_user_timeout_s=env.number(
+        "DATABASE_TCP_USER_TIMEOUT_S", default=Limits.tcp_user_timeout_s, least=0.1, most=DAY_S
+    ),
+)
 
 
 def _control_options(url_options: dict[str, Any]) -> dict[str, Any]:
@@ -117,16 +121,18 @@ TENANT_SERVER_URL = env.str("TENANT_SERVER_URL", default="")
 TENANT_SERVER_WAL_ARCHIVE = env.str("TENANT_SERVER_WAL_ARCHIVE", default="")
 TENANT_DATABASE_PREFIX = env.str("TENANT_DATABASE_PREFIX", default="seo_gen")
 # Open connections to tenant databases, per process: in use and idle together.
-TENANT_CONNECTIONS_MAX = env.int("TENANT_CONNECTIONS_MAX", default=8)
-TENANT_CONNECTION_WAIT_S = env.float("TENANT_CONNECTION_WAIT_S", default=30.0)
+TENANT_CONNECTIONS_MAX = env.whole_number("TENANT_CONNECTIONS_MAX", default=8, least=1)
+TENANT_CONNECTION_WAIT_S = env.number("TENANT_CONNECTION_WAIT_S", default=30.0)
 # How long an operation waits for another one on the same tenant, server or fleet before it is refused.
-OPERATION_WAIT_S = env.float("OPERATION_WAIT_S", default=3.0)
+OPERATION_WAIT_S = env.number("OPERATION_WAIT_S", default=3.0)
 # Limits that each tenant's server enforces on its role, no matter who has the password
 # (`tenants.servers.session.logins`).
-TENANT_ROLE_CONNECTIONS = env.int("TENANT_ROLE_CONNECTIONS", default=20)
-TENANT_ROLE_STATEMENT_TIMEOUT_S = env.float("TENANT_ROLE_STATEMENT_TIMEOUT_S", default=300.0)
-TENANT_ROLE_LOCK_TIMEOUT_S = env.float("TENANT_ROLE_LOCK_TIMEOUT_S", default=60.0)
-TENANT_ROLE_IDLE_IN_TRANSACTION_TIMEOUT_S = env.float("TENANT_ROLE_IDLE_IN_TRANSACTION_TIMEOUT_S", default=60.0)
+TENANT_ROLE_CONNECTIONS = env.whole_number("TENANT_ROLE_CONNECTIONS", default=20, least=1)
+TENANT_ROLE_STATEMENT_TIMEOUT_S = env.number("TENANT_ROLE_STATEMENT_TIMEOUT_S", default=300.0, most=DAY_S)
+TENANT_ROLE_LOCK_TIMEOUT_S = env.number("TENANT_ROLE_LOCK_TIMEOUT_S", default=60.0, most=DAY_S)
+TENANT_ROLE_IDLE_IN_TRANSACTION_TIMEOUT_S = env.number(
+    "TENANT_ROLE_IDLE_IN_TRANSACTION_TIMEOUT_S", default=60.0, most=DAY_S
+)
 # Fernet keys. The first one encrypts and all decrypt, so that keys can be rotated.
 ENCRYPTION_KEYS = env.list("SEO_GEN_ENCRYPTION_KEYS")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -140,7 +146,7 @@ CACHES = {
     }
 }
 SESSION_COOKIE_NAME = "seo_gen_session"
-SESSION_COOKIE_AGE = env.int("SESSION_COOKIE_AGE_S", default=12 * 60 * 60)
+SESSION_COOKIE_AGE = env.whole_number("SESSION_COOKIE_AGE_S", default=12 * 60 * 60, least=1)
 # HTTPS only, unless only the loopback interface is served.
 SESSION_COOKIE_SECURE = env.bool("SESSION_COOKIE_SECURE", default=not on_loopback_alone(ALLOWED_HOSTS))
 CSRF_COOKIE_SECURE = SESSION_COOKIE_SECURE
@@ -163,20 +169,18 @@ CELERY_WORKER_CONSUMER = "config.queue.worker:Consumer"
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 # A step mostly waits for its model, so one process executes many, each in a thread.
 CELERY_WORKER_POOL = "threads"
-CELERY_WORKER_CONCURRENCY = env.int("WORKER_CONCURRENCY", default=64)
+CELERY_WORKER_CONCURRENCY = env.whole_number("WORKER_CONCURRENCY", default=64, least=1)
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = False
 CELERY_TIMEZONE = "UTC"
 # The queue name separates tests and installations that share a broker.
 CELERY_TASK_DEFAULT_QUEUE = env.str("CELERY_QUEUE", default="seo-gen")
 # RabbitMQ only: "classic", or "quorum" for a queue that several servers keep.
-CELERY_TASK_DEFAULT_QUEUE_TYPE = env.str("CELERY_QUEUE_TYPE", default="classic")
-if CELERY_TASK_DEFAULT_QUEUE_TYPE not in ("classic", "quorum"):
-    raise ImproperlyConfigured("CELERY_QUEUE_TYPE must be classic or quorum")
+CELERY_TASK_DEFAULT_QUEUE_TYPE = env.choice("CELERY_QUEUE_TYPE", ("classic", "quorum"), default="classic")
 if CELERY_TASK_DEFAULT_QUEUE_TYPE == "quorum":
     # Celery then keeps delayed messages in RabbitMQ, which needs an exchange of this type.
     CELERY_TASK_DEFAULT_EXCHANGE_TYPE = "topic"
     CELERY_BROKER_TRANSPORT_OPTIONS = {"confirm_publish": True}
-RUN_SWEEP_INTERVAL_S = env.float("RUN_SWEEP_INTERVAL_S", default=15.0)
+RUN_SWEEP_INTERVAL_S = env.number("RUN_SWEEP_INTERVAL_S", default=15.0, least=0.1)
 CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "runs.sweep": {"task": "runs.sweep", "schedule": RUN_SWEEP_INTERVAL_S},
     "tenants.operations_sweep": {"task": "tenants.operations_sweep", "schedule": RUN_SWEEP_INTERVAL_S},
@@ -185,37 +189,37 @@ CELERY_BEAT_SCHEDULER = "config.queue.schedule:Scheduler"
 CELERY_BEAT_SCHEDULE_FILENAME = str(HOME / "celerybeat-schedule")
 
 # -- Runs ----------------------------------------------------------------------------------------------------------
-RUN_LEASE_S = env.float("RUN_LEASE_S", default=60.0)
+RUN_LEASE_S = env.number("RUN_LEASE_S", default=60.0, least=0.1)
 # How long a failing step is retried, from its first failure; a run's configuration may set its own.
-RUN_RETRY_BUDGET_S = env.float("RUN_RETRY_BUDGET_S", default=24 * 60 * 60.0)
+RUN_RETRY_BUDGET_S = env.number("RUN_RETRY_BUDGET_S", default=24 * 60 * 60.0)
 # How many calls of a step may return something unusable, which may be billed, before the step fails.
-RUN_MAX_ATTEMPTS = env.int("RUN_MAX_ATTEMPTS", default=5)
+RUN_MAX_ATTEMPTS = env.whole_number("RUN_MAX_ATTEMPTS", default=5, least=1)
 # How many times in a row a step's worker may be lost before the step fails.
-RUN_MAX_LOST_WORKERS = env.int("RUN_MAX_LOST_WORKERS", default=5)
+RUN_MAX_LOST_WORKERS = env.whole_number("RUN_MAX_LOST_WORKERS", default=5, least=1)
 # How long a worker keeps a reply that it cannot store, because the tenant is suspended, locked or unreachable.
-RUN_REPLY_KEPT_S = env.float("RUN_REPLY_KEPT_S", default=600.0)
+RUN_REPLY_KEPT_S = env.number("RUN_REPLY_KEPT_S", default=600.0)
 # Open connections of one worker to the control database.
-WORKER_CONTROL_CONNECTIONS_MAX = env.int("WORKER_CONTROL_CONNECTIONS_MAX", default=8)
+WORKER_CONTROL_CONNECTIONS_MAX = env.whole_number("WORKER_CONTROL_CONNECTIONS_MAX", default=8, least=1)
 # How long a worker's thread waits for one of them.
-WORKER_CONTROL_CONNECTION_WAIT_S = env.float("WORKER_CONTROL_CONNECTION_WAIT_S", default=30.0)
+WORKER_CONTROL_CONNECTION_WAIT_S = env.number("WORKER_CONTROL_CONNECTION_WAIT_S", default=30.0)
 # How long a worker that was told to stop waits for its calls before it returns their steps.
-WORKER_STOP_WAIT_S = env.float("WORKER_STOP_WAIT_S", default=30.0)
+WORKER_STOP_WAIT_S = env.number("WORKER_STOP_WAIT_S", default=30.0)
 # The audit log and the log warn once this part of a tenant's monthly budget is spent or reserved.
-BUDGET_WARNING_PERCENT = env.float("BUDGET_WARNING_PERCENT", default=80.0)
+BUDGET_WARNING_PERCENT = env.number("BUDGET_WARNING_PERCENT", default=80.0, least=0.1, most=100)
 # Whether calls of models without a known price may begin although they count against a budget.
 BUDGET_ALLOWS_UNPRICED = env.bool("BUDGET_ALLOWS_UNPRICED", default=False)
 # How many steps of one tenant may run at a time, across all workers; the tenant's row may set another number.
-RUN_TENANT_CONCURRENCY = env.int("RUN_TENANT_CONCURRENCY", default=48)
+RUN_TENANT_CONCURRENCY = env.whole_number("RUN_TENANT_CONCURRENCY", default=48, least=1)
 # For one whole call, and for each wait for the next part of a streamed reply.
-LLM_TIMEOUT_S = env.float("LLM_TIMEOUT_S", default=600.0)
-LLM_STALL_TIMEOUT_S = env.float("LLM_STALL_TIMEOUT_S", default=120.0)
+LLM_TIMEOUT_S = env.number("LLM_TIMEOUT_S", default=600.0, least=0.1)
+LLM_STALL_TIMEOUT_S = env.number("LLM_STALL_TIMEOUT_S", default=120.0, least=0.1)
 LOCAL_LLM_URL = env.address("LOCAL_LLM_URL", default="")
 # After this many faults of a provider in a row, all within the window after the first, its model gets no calls for
 # LLM_BREAKER_OPEN_S. Then one call tries the model again. Each time it fails, the pause doubles, up to the maximum.
-LLM_BREAKER_FAULTS = env.int("LLM_BREAKER_FAULTS", default=5)
-LLM_BREAKER_WINDOW_S = env.float("LLM_BREAKER_WINDOW_S", default=60.0)
-LLM_BREAKER_OPEN_S = env.float("LLM_BREAKER_OPEN_S", default=30.0)
-LLM_BREAKER_OPEN_MAX_S = env.float("LLM_BREAKER_OPEN_MAX_S", default=300.0)
+LLM_BREAKER_FAULTS = env.whole_number("LLM_BREAKER_FAULTS", default=5, least=1)
+LLM_BREAKER_WINDOW_S = env.number("LLM_BREAKER_WINDOW_S", default=60.0, least=0.1)
+LLM_BREAKER_OPEN_S = env.number("LLM_BREAKER_OPEN_S", default=30.0, least=0.1)
+LLM_BREAKER_OPEN_MAX_S = env.number("LLM_BREAKER_OPEN_MAX_S", default=300.0, least=0.1)
 # Hosts that a provider's base URL may use in addition to the vendors' own: "host", "host:port".
 LLM_ALLOWED_HOSTS = env.list("LLM_ALLOWED_HOSTS", default=[])
 
@@ -229,11 +233,9 @@ AWS_ACCESS_KEY_ID = env.str("AWS_ACCESS_KEY_ID", default=None)
 AWS_SECRET_ACCESS_KEY = env.str("AWS_SECRET_ACCESS_KEY", default=None)
 # Whether requests and responses carry the SDK's newer checksums whenever possible ("when_supported") or only if S3
 # requires one. Many compatible servers reject them. Signatures protect requests, and sha256 digests what we store.
-AWS_REQUEST_CHECKSUM_CALCULATION = env.str("AWS_REQUEST_CHECKSUM_CALCULATION", default="when_required")
-AWS_RESPONSE_CHECKSUM_VALIDATION = env.str("AWS_RESPONSE_CHECKSUM_VALIDATION", default="when_required")
-for _name in ("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION"):
-    if globals()[_name] not in ("when_required", "when_supported"):
-        raise ImproperlyConfigured(f"{_name} must be when_required or when_supported")
+_CHECKSUMS = ("when_required", "when_supported")
+AWS_REQUEST_CHECKSUM_CALCULATION = env.choice("AWS_REQUEST_CHECKSUM_CALCULATION", _CHECKSUMS, default="when_required")
+AWS_RESPONSE_CHECKSUM_VALIDATION = env.choice("AWS_RESPONSE_CHECKSUM_VALIDATION", _CHECKSUMS, default="when_required")
 STORAGES: dict[str, dict[str, Any]] = {
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": HOME / "media"}},
@@ -269,36 +271,36 @@ BACKUP_DAILY_OUTPUT = env.str("BACKUP_DAILY_OUTPUT", default="")
 BACKUP_OUTPUT = env.str("BACKUP_OUTPUT", default="") or BACKUP_DAILY_OUTPUT or str(HOME / "backups")
 EXPORT_OUTPUT = env.str("EXPORT_OUTPUT", default="") or str(HOME / "exports")
 # After this, an export that staff asked for in the admin is removed.
-EXPORT_RETENTION_DAYS = env.int("EXPORT_RETENTION_DAYS", default=7)
+EXPORT_RETENTION_DAYS = env.whole_number("EXPORT_RETENTION_DAYS", default=7, most=CENTURY_DAYS)
 # Hour of the daily backup, UTC (`config.queue.schedule`).
-BACKUP_DAILY_HOUR = env.int("BACKUP_DAILY_HOUR", default=18)
-BACKUP_RETENTION_DAYS = env.int("BACKUP_RETENTION_DAYS", default=30)
+BACKUP_DAILY_HOUR = env.whole_number("BACKUP_DAILY_HOUR", default=18, most=23)
+BACKUP_RETENTION_DAYS = env.whole_number("BACKUP_RETENTION_DAYS", default=30, most=CENTURY_DAYS)
 # How long a replaced database is kept for `tenant restore --undo`.
-RESTORE_UNDO_DAYS = env.int("RESTORE_UNDO_DAYS", default=7)
+RESTORE_UNDO_DAYS = env.whole_number("RESTORE_UNDO_DAYS", default=7, most=CENTURY_DAYS)
 # While a dump is loaded: how long it may make no progress, and how many times its size it may use on disk (1 GiB is
 # always allowed).
-RESTORE_STALL_S = env.float("RESTORE_STALL_S", default=900.0)
-RESTORE_MAX_GROWTH = env.int("RESTORE_MAX_GROWTH", default=100)
+RESTORE_STALL_S = env.number("RESTORE_STALL_S", default=900.0, least=0.1)
+RESTORE_MAX_GROWTH = env.whole_number("RESTORE_MAX_GROWTH", default=100, least=1)
 # Destination of base backups of whole servers; "" for a folder in SEO_GEN_HOME.
 CLUSTER_BACKUP_OUTPUT = env.str("CLUSTER_BACKUP_OUTPUT", default="") or str(HOME / "base-backups")
-CLUSTER_BACKUP_RETENTION_DAYS = env.int("CLUSTER_BACKUP_RETENTION_DAYS", default=14)
+CLUSTER_BACKUP_RETENTION_DAYS = env.whole_number("CLUSTER_BACKUP_RETENTION_DAYS", default=14, most=CENTURY_DAYS)
 
 # -- Operations requested in the admin -------------------------------------------------------------------------------
 # How long a worker holds an operation without a sign of life, and how many it runs at a time.
-OPERATION_LEASE_S = env.float("OPERATION_LEASE_S", default=60.0)
-WORKER_OPERATIONS_MAX = env.int("WORKER_OPERATIONS_MAX", default=2)
+OPERATION_LEASE_S = env.number("OPERATION_LEASE_S", default=60.0, least=0.1)
+WORKER_OPERATIONS_MAX = env.whole_number("WORKER_OPERATIONS_MAX", default=2, least=1)
 # What needs the approval of a second person, of "delete", "export", "prompt-copy-all" and "price-by-hand", and how long
 # an approval can be given and used after it was requested.
-TWO_PERSON_OPERATIONS = env.list("TWO_PERSON_OPERATIONS", default=[])
-APPROVAL_VALID_HOURS = env.int("APPROVAL_VALID_HOURS", default=24)
+TWO_PERSON_OPERATIONS = env.choices("TWO_PERSON_OPERATIONS", KINDS)
+APPROVAL_VALID_HOURS = env.whole_number("APPROVAL_VALID_HOURS", default=24, least=1, most=24 * CENTURY_DAYS)
 
 # -- Audit ---------------------------------------------------------------------------------------------------------
 # How often beat anchors the audit logs; 0 for never.
-AUDIT_ANCHOR_INTERVAL_S = env.float("AUDIT_ANCHOR_INTERVAL_S", default=3600.0)
+AUDIT_ANCHOR_INTERVAL_S = env.number("AUDIT_ANCHOR_INTERVAL_S", default=3600.0)
 # An additional place for the anchors, a folder or s3://bucket/prefix; "" for none. And the number of days for which
 # S3's object lock prevents anyone from removing them.
 AUDIT_ANCHOR_OUTPUT = env.str("AUDIT_ANCHOR_OUTPUT", default="")
-AUDIT_ANCHOR_LOCK_DAYS = env.int("AUDIT_ANCHOR_LOCK_DAYS", default=0)
+AUDIT_ANCHOR_LOCK_DAYS = env.whole_number("AUDIT_ANCHOR_LOCK_DAYS", default=0, most=CENTURY_DAYS)
 if AUDIT_ANCHOR_INTERVAL_S > 0:
     CELERY_BEAT_SCHEDULE["tenants.audit_anchor"] = {
         "task": "tenants.audit_anchor",
@@ -311,14 +313,15 @@ SECURE_CSP = CONTENT_SECURITY_POLICY
 # For use behind a proxy that terminates TLS (docs/configuration.md).
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=False)
 SECURE_PROXY_SSL_HEADER = proxy_header(env.str("SECURE_PROXY_SSL_HEADER", default=""))
-SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", default=0)
+SECURE_HSTS_SECONDS = env.whole_number("SECURE_HSTS_SECONDS", default=0)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = env.bool("SECURE_HSTS_INCLUDE_SUBDOMAINS", default=True)
 SECURE_HSTS_PRELOAD = env.bool("SECURE_HSTS_PRELOAD", default=False)
 # Browsers' preload lists affect a whole domain for years, so one of its hosts must not opt in by default.
 SILENCED_SYSTEM_CHECKS = ["security.W021"]
 STATIC_URL = "static/"
 STATIC_ROOT = HOME / "static"
-LANGUAGE_CODE = "en"
+# What commands and workers write, and pages for browsers that ask for neither language.
+LANGUAGE_CODE = env.choice("LANGUAGE_CODE", ("en", "ja"), default="en")
 LANGUAGES = [("en", _("English")), ("ja", _("Japanese"))]
 LOCALE_PATHS = [BASE_DIR / "locale"]
 # What a person chose in the account menu; otherwise the browser's language is used.
@@ -328,7 +331,7 @@ LANGUAGE_COOKIE_HTTPONLY = True
 LANGUAGE_COOKIE_SAMESITE = "Lax"
 LANGUAGE_COOKIE_SECURE = SESSION_COOKIE_SECURE
 FORMAT_MODULE_PATH = "config.site.formats"
-TIME_ZONE = env.str("TIME_ZONE", default="Asia/Tokyo")
+TIME_ZONE = env.time_zone("TIME_ZONE", default="Asia/Tokyo")
 USE_TZ = True
 # The first one refuses logins that are locked, so that no other one checks their passwords. Permissions come from roles
 # (`tenants.access.roles`), never from Django's own permissions and groups.
@@ -345,16 +348,14 @@ AUTH_PASSWORD_VALIDATORS = [
 
 # -- Sign-in (docs/sign_in.md) -------------------------------------------------------------------------------------
 # Failed logins with one name from one address, and from one address, before they are locked for LOGIN_LOCK_S.
-LOGIN_FAILURES_MAX = env.int("LOGIN_FAILURES_MAX", default=5)
-LOGIN_ADDRESS_FAILURES_MAX = env.int("LOGIN_ADDRESS_FAILURES_MAX", default=50)
-LOGIN_LOCK_S = env.int("LOGIN_LOCK_S", default=900)
+LOGIN_FAILURES_MAX = env.whole_number("LOGIN_FAILURES_MAX", default=5, least=1)
+LOGIN_ADDRESS_FAILURES_MAX = env.whole_number("LOGIN_ADDRESS_FAILURES_MAX", default=50, least=1)
+LOGIN_LOCK_S = env.whole_number("LOGIN_LOCK_S", default=900, least=1)
 # Addresses or networks of the proxies whose X-Forwarded-For is believed.
 TRUSTED_PROXIES = networks(env.list("TRUSTED_PROXIES", default=[]))
 # How long a session may be unused; 0 for as long as it lasts (SESSION_COOKIE_AGE_S).
-SESSION_IDLE_TIMEOUT_S = env.int("SESSION_IDLE_TIMEOUT_S", default=2 * 60 * 60)
-SECOND_FACTOR = env.str("SECOND_FACTOR", default="optional")
-if SECOND_FACTOR not in ("off", "optional", "required"):
-    raise ImproperlyConfigured("SECOND_FACTOR must be off, optional or required")
+SESSION_IDLE_TIMEOUT_S = env.whole_number("SESSION_IDLE_TIMEOUT_S", default=2 * 60 * 60)
+SECOND_FACTOR = env.choice("SECOND_FACTOR", ("off", "optional", "required"), default="optional")
 # Whether accounts may log in with a password; if not, only a superuser whom `staff allow-password` permits.
 PASSWORD_LOGIN = env.bool("PASSWORD_LOGIN", default=True)
 # The OpenID Connect provider; "" for none. The addresses come from its discovery document unless they are set.
@@ -372,9 +373,7 @@ OIDC_USERNAME_CLAIM = env.str("OIDC_USERNAME_CLAIM", default="email")
 # If not empty, only verified e-mail addresses in these domains may log in.
 OIDC_ALLOWED_DOMAINS = [domain.lower() for domain in env.list("OIDC_ALLOWED_DOMAINS", default=[])]
 # What happens to people without an account here.
-OIDC_NEW_USERS = env.str("OIDC_NEW_USERS", default="refuse")
-if OIDC_NEW_USERS not in ("refuse", "create"):
-    raise ImproperlyConfigured("OIDC_NEW_USERS must be refuse or create")
+OIDC_NEW_USERS = env.choice("OIDC_NEW_USERS", ("refuse", "create"), default="refuse")
 # Whether the provider's login is enough although SECOND_FACTOR is required, or the account has one.
 OIDC_SKIPS_SECOND_FACTOR = env.bool("OIDC_SKIPS_SECOND_FACTOR", default=False)
 

@@ -2,24 +2,8 @@
 
 from typing import Any
 
-from django.conf import settings
 from django.core import checks
 from django.utils.translation import gettext as _
-
-BREAKER = ("LLM_BREAKER_FAULTS", "LLM_BREAKER_WINDOW_S", "LLM_BREAKER_OPEN_S", "LLM_BREAKER_OPEN_MAX_S")
-
-
-@checks.register()
-def breaker_can_work(**kwargs: Any) -> list[checks.CheckMessage]:
-    """Reject settings of the breaker that are not greater than 0."""
-    return [
-        checks.Error(
-            _("%(name)s is %(value)s; it must be greater than 0.") % {"name": name, "value": getattr(settings, name)},
-            id="llm.E002",
-        )
-        for name in BREAKER
-        if getattr(settings, name) <= 0
-    ]
 
 
 @checks.register()

@@ -38,11 +38,6 @@ class Limits:
     # How long sent data may remain unacknowledged, in either direction.
     tcp_user_timeout_s: float = 30.0
 
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if not 0 < value <= 86_400:
-                raise ValueError(f"DATABASE_{name.upper()} must be more than 0 and at most 86400 (a day).")
-
 
 def parameters(limits: Limits, *, session: Mapping[str, str] | None = None, inherited: str = "") -> dict[str, Any]:
     """Return libpq's connection parameters, as keywords for psycopg or Django's OPTIONS.

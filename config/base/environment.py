@@ -1,8 +1,10 @@
 """Read the environment for the settings. Values are taken literally and never quoted in errors."""
 
 import re
+from collections.abc import Collection
 from typing import Any
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -12,6 +14,10 @@ POSTGRESQL = ("postgresql://", "postgres://", "psql://", "pgsql://")
 # Celery separates several URLs in one setting with ";", Django's cache with either.
 BETWEEN_ADDRESSES = re.compile(r"[;,](?=[a-z+]+://)")
 FALSE = frozenset({"0", "false", "off", "n", "no"})
+DAY_S = 24 * 60 * 60
+CENTURY_DAYS = 36_500
+# The most that a number may be unless a setting says otherwise: in seconds, about 31 years.
+MOST = 1_000_000_000
 
 
 class LiteralEnv(environ.Env):  # type: ignore[misc]
@@ -35,6 +41,42 @@ class LiteralEnv(environ.Env):  # type: ignore[misc]
             kind = {bool: "true or false", int: "a whole number", float: "a number"}.get(cast, "valid")
             # The cause would show the value.
             raise ImproperlyConfigured(f"The environment variable {var} is not {kind}") from None
+
+    def whole_number(self, var: str, *, default: int, least: int = 0, most: int = MOST) -> int:
+        """Return a whole number; raise `ImproperlyConfigured` if it is less than `least` or more than `most`."""
+        number = self.get_value(var, cast=int, default=default)
+        _require_within(var, number, least, most)
+        return int(number)
+
+    def number(self, var: str, *, default: float, least: float = 0, most: float = MOST) -> float:
+        """Return a number; raise `ImproperlyConfigured` if it is less than `least` or more than `most`."""
+        number = self.get_value(var, cast=float, default=default)
+        _require_within(var, number, least, most)
+        return float(number)
+
+    def choice(self, var: str, choices: Collection[str], *, default: str) -> str:
+        """Return one of the choices; raise `ImproperlyConfigured` for any other value."""
+        value = str(self.get_value(var, default=default))
+        if value not in choices:
+            *others, last = choices
+            raise ImproperlyConfigured(f"{var} must be {', '.join(others)} or {last}")
+        return value
+
+    def choices(self, var: str, choices: Collection[str]) -> list[str]:
+        """Return a list, empty by default; raise `ImproperlyConfigured` if an item is not one of the choices."""
+        items: list[str] = self.get_value(var, cast=list, default=[])
+        if not set(items) <= set(choices):
+            raise ImproperlyConfigured(f"{var} must be a list of some of {', '.join(choices)}, separated by commas")
+        return items
+
+    def time_zone(self, var: str, *, default: str) -> str:
+        """Return the name of a time zone; raise `ImproperlyConfigured` if this machine knows none of that name."""
+        name = str(self.get_value(var, default=default))
+        try:
+            ZoneInfo(name)
+        except (KeyError, ValueError, OSError):
+            raise ImproperlyConfigured(f"{var} must be a time zone of this machine, such as Asia/Tokyo") from None
+        return name
 
     @classmethod
     def parse_value(cls, value: str, cast: Any) -> Any:
@@ -74,6 +116,12 @@ class LiteralEnv(environ.Env):  # type: ignore[misc]
             # For example a "/", "?" or "#" in a password, which the cause would show.
             hint = "is not a valid database URL (special characters in the password must be percent-encoded)"
             raise ImproperlyConfigured(f"The environment variable {var} {hint}") from None
+
+
+def _require_within(var: str, number: float, least: float, most: float) -> None:
+    # "nan" is within no limits.
+    if not least <= number <= most:
+        raise ImproperlyConfigured(f"{var} must be between {least} and {most}")
 
 
 def _boolean(value: str) -> bool:

@@ -294,5 +294,9 @@ def _drop_foreign_lock(data: Path) -> None:
 
 def _options_from_environment() -> dict[str, str]:
     """Parse ``SEO_GEN_POSTGRES_OPTIONS``, such as "fsync=off max_connections=40", for tests and experiments."""
-    pairs = shlex.split(os.environ.get("SEO_GEN_POSTGRES_OPTIONS", ""))
-    return dict(pair.split("=", 1) for pair in pairs)
+    try:
+        pairs = shlex.split(os.environ.get("SEO_GEN_POSTGRES_OPTIONS", ""))
+        return dict(pair.split("=", 1) for pair in pairs)
+    except ValueError:
+        message = "SEO_GEN_POSTGRES_OPTIONS must be pairs such as fsync=off, separated by spaces."
+        raise StackError(message, code="postgres_options_invalid") from None

@@ -58,7 +58,7 @@ def operations_work(
 
 @cache
 def _places() -> threading.BoundedSemaphore:
-    return threading.BoundedSemaphore(max(1, settings.WORKER_OPERATIONS_MAX))
+    return threading.BoundedSemaphore(settings.WORKER_OPERATIONS_MAX)
 
 
 def request_work(claimed: OperationRequest) -> None:

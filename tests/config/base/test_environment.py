@@ -81,8 +81,6 @@ def test_blanks_around_commas_are_dropped_in_every_list(stack_home: stack.Home) 
 @pytest.mark.parametrize(
     ("read", "value", "problem"),
     [
-        ("int", "hunter2", "is not a whole number"),
-        ("float", "hunter2", "is not a number"),
         ("bool", "hunter2", "is not true or false"),
         ("db_url", "postgresql://u:hunter2/x@h:5432/n", "is not a valid database URL"),
         ("db_url", "hunter2", "is not a valid database URL"),
@@ -104,6 +102,66 @@ def test_a_wrong_value_is_reported_by_its_variable_alone(read: str, value: str, 
     # Nor would a traceback show it.
     assert refusal.value.__cause__ is None
     assert refusal.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    ("read", "value", "problem"),
+    [
+        ("whole_number", "hunter2", "is not a whole number"),
+        ("whole_number", "1.5", "is not a whole number"),
+        ("whole_number", "0", "must be between 1 and 10"),
+        ("whole_number", "-1", "must be between 1 and 10"),
+        ("whole_number", "11", "must be between 1 and 10"),
+        ("number", "hunter2", "is not a number"),
+        ("number", "0.9", "must be between 1 and 10"),
+        ("number", "10.1", "must be between 1 and 10"),
+        ("number", "inf", "must be between 1 and 10"),
+        ("number", "nan", "must be between 1 and 10"),
+    ],
+)
+def test_a_number_has_limits(read: str, value: str, problem: str) -> None:
+    with pytest.raises(ImproperlyConfigured) as refusal:
+        getattr(reading(X=value), read)("X", default=5, least=1, most=10)
+    assert str(refusal.value).removeprefix("The environment variable ") == f"X {problem}"
+    assert refusal.value.__suppress_context__ or refusal.value.__context__ is None
+    assert getattr(reading(X="10"), read)("X", default=5, least=1, most=10) == 10
+    assert getattr(reading(X=""), read)("X", default=5, least=1, most=10) == 5
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "problem"),
+    [
+        ("BACKUP_RETENTION_DAYS", "-1", "BACKUP_RETENTION_DAYS must be between 0 and 36500"),
+        (
+            "BUDGET_WARNING_PERCENT",
+            "nan",
+            "BUDGET_WARNING_PERCENT must be between 0.1 and 100",
+        ),
+        ("BACKUP_DAILY_HOUR", "24", "BACKUP_DAILY_HOUR must be between 0 and 23"),
+        (
+            "RUN_TENANT_CONCURRENCY",
+            "0",
+            "RUN_TENANT_CONCURRENCY must be between 1 and 1000000000",
+        ),
+        ("LLM_BREAKER_OPEN_S", "-1", "LLM_BREAKER_OPEN_S must be between 0.1 and 1000000000"),
+        ("SECOND_FACTOR", "on", "SECOND_FACTOR must be off, optional or required"),
+        ("LANGUAGE_CODE", "fr", "LANGUAGE_CODE must be en or ja"),
+        ("TIME_ZONE", "Mars/Olympus", "TIME_ZONE must be a time zone of this machine, such as Asia/Tokyo"),
+        ("TIME_ZONE", "Asia", "TIME_ZONE must be a time zone of this machine, such as Asia/Tokyo"),
+        (
+            "TWO_PERSON_OPERATIONS",
+            "export, delet",
+            "TWO_PERSON_OPERATIONS must be a list of some of delete, export, prompt-copy-all, price-by-hand, separated"
+            " by commas",
+        ),
+    ],
+)
+def test_every_command_refuses_what_a_setting_cannot_be(
+    variable: str, value: str, problem: str, stack_home: stack.Home
+) -> None:
+    told = program.seo_gen("tenant", "list", SEO_GEN_HOME=str(stack_home.path), **{variable: value})
+    assert (told.returncode, told.stdout) == (1, "")
+    assert told.stderr == f"The configuration is invalid: {problem}\n"
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,14 @@ def test_without_json_it_is_sentence_and_hint_on_stderr() -> None:
     assert refused.stderr == f"{UNKNOWN['message']} {UNKNOWN['hint']}\n"
 
 
+def test_in_japanese_it_has_the_same_code() -> None:
+    refused = seo_gen(*NOBODY, LANGUAGE_CODE="ja")
+    message, hint = "テナント 'nobody' はありません。", "一覧は `seo-gen tenant list` で確認できます。"
+    assert (refused.returncode, refused.stdout, refused.stderr) == (1, "", f"{message}{hint}\n")
+    document = json.loads(seo_gen(*NOBODY, "--json", LANGUAGE_CODE="ja").stdout)
+    assert document == {"error": {"code": UNKNOWN["code"], "message": message, "hint": hint}}
+
+
 def test_it_is_the_same_through_manage_py() -> None:
     refused = manage("tenant_suspend", "--tenant-id", "nobody", "--json")
     assert (refused.returncode, refused.stderr) == (1, "")

@@ -9,12 +9,10 @@ from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
-from pytest_django import Settings
 
 from audit.control.models import ControlAuditLog
 from config.base.command import Refusal
 from runs.models import Spending
-from tenants.checks import budgets_warn_in_time
 from tenants.errors import InvalidBudget, TenantNotActive, UnknownTenant
 from tenants.lifecycle.budget import tenant_budget_set
 from tenants.models import Tenant, TenantStatus
@@ -105,14 +103,3 @@ def test_the_command_refuses_what_is_no_amount(given: str, tenant: Tenant) -> No
         run(tenant, "--monthly", given)
     with pytest.raises(Refusal, match="must be an amount in USD above 0"):
         run(tenant, "--monthly", "0")
-
-
-@pytest.mark.parametrize(
-    ("percent", "works"), [(0.0, False), (-1.0, False), (101.0, False), (80.0, True), (100.0, True)]
-)
-def test_a_threshold_that_no_budget_passes_is_reported(percent: float, works: bool, settings: Settings) -> None:
-    settings.BUDGET_WARNING_PERCENT = percent
-    found = [message.id for message in budgets_warn_in_time()]
-    assert found == ([] if works else ["tenants.E004"])
-    settings.BUDGET_WARNING_PERCENT = float("nan")
-    assert [message.id for message in budgets_warn_in_time()] == ["tenants.E004"]

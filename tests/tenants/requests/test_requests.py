@@ -199,6 +199,17 @@ def test_what_cannot_begin_is_refused_with_the_services_sentence(browser: Client
     assert request.error in browser.get(f"/admin/tenants/operationrequest/{request.pk}/change/").content.decode()
 
 
+def test_a_worker_writes_in_the_language_of_the_installation(
+    browser: Client, tenant: Tenant, settings: Settings
+) -> None:
+    settings.LANGUAGE_CODE = "ja"
+    request = work(ask(browser, tenant, "undo", typed_id=tenant.id))
+    assert request.error == (
+        f"テナント {tenant.id} を復元できませんでした。復元で置き換えられたデータベースが保持されていません。"
+        "データベースは元のままです。"
+    )
+
+
 def test_a_refusal_names_the_form_and_no_option_of_the_command(browser: Client, tenant: Tenant) -> None:
     assert tenant.server is not None
     with ServerSession(tenant.server, database_prefix()) as server_session:
