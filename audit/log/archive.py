@@ -132,6 +132,7 @@ def _copy(source: BaseDatabaseWrapper, tenant_id: str, identity: UUID) -> None:
     with catalog_only(source), source.cursor() as reading, connections[CONTROL].cursor() as writing:
         # COPY takes no parameters.
         read = sql.SQL(READ).format(sql.Literal(tenant_id), sql.Literal(str(identity)))
-        with reading.copy(read) as blocks, writing.copy(WRITE) as copy:
+        # Django does not turn psycopg's errors into its own here.
+        with source.wrap_database_errors, reading.copy(read) as blocks, writing.copy(WRITE) as copy:
             for block in blocks:
                 copy.write(block)

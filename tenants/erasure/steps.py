@@ -10,6 +10,7 @@ only be continued. docs/adr/0012-erasure.md explains the order.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -25,7 +26,9 @@ from django.utils.translation import gettext as _
 from audit.control.models import AuditArchive, ControlAuditLog
 from audit.errors import ArchiveDiffers
 from audit.log.archive import log_archive
+from audit.log.chain_check import chain_head
 from audit.log.entries import record
+from audit.log.file_format import audit_lines
 from config.base.approvals import DELETE, require_approval
 from config.base.databases import CONTROL
 from config.base.errors import SeoGenError, joined
@@ -218,12 +221,11 @@ def _archive(server_session: ServerSession, tenant: Tenant, row: Erasure) -> Fou
     archive = AuditArchive.objects.using(CONTROL).filter(identity=row.identity).first()
     if archive is None and not server_session.database_exists(row.database):
         _require_accepted(row, AUDIT_LOSS, _("Its database is gone, and its audit log with it."))
+    elif archive is None and (problem := _log_problem(server_session, tenant, row)):
+        _require_accepted(row, AUDIT_LOSS, problem)
     elif archive is None:
         try:
             archive = _copy_log(server_session, tenant, row)
-        except Error as error:
-            reason = _("Its audit log cannot be read: %(reason)s.") % {"reason": reason_of(error)}
-            _require_accepted(row, AUDIT_LOSS, reason)
         except ArchiveDiffers as error:
             # For example, because someone inserted entries beforehand; entries cannot be removed.
             _require_accepted(row, AUDIT_LOSS, error.message)
@@ -246,6 +248,20 @@ def _has_log_entry(archive: AuditArchive) -> bool:
         action="audit.archive", resource_type="tenant", resource_id=archive.tenant_id
     )
     return made.filter(details__identity=str(archive.identity), details__digest=archive.digest).exists()
+
+
+def _log_problem(server_session: ServerSession, tenant: Tenant, row: Erasure) -> str:
+    """Return why the tenant's audit log cannot be read, or "".
+
+    It is read alone first: if copying it then fails, the control database is at fault, and no loss may be accepted.
+    """
+    try:
+        with owner_connection(server_session.server, row.database, work_of(tenant)) as source:
+            deque(audit_lines(source), maxlen=0)
+            chain_head(source)
+    except Error as error:
+        return _("Its audit log cannot be read: %(reason)s.") % {"reason": reason_of(error)}
+    return ""
 
 
 def _copy_log(server_session: ServerSession, tenant: Tenant, row: Erasure) -> AuditArchive:

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from celery import current_app
 from django.core.cache import cache
-from django.db import connections, transaction
+from django.db import IntegrityError, connections, transaction
 from psycopg.types.json import Jsonb
 from pytest_django import Settings
 
@@ -247,6 +247,20 @@ def test_a_broken_audit_log_is_refused_unless_accepted(tenant: Tenant) -> None:
     row = tenant_delete(tenant_id=tenant.id, accept_audit_loss=True)
     assert certificate_of(row)["remains"]["audit"]["first_bad"] == 1
     assert problems(tenant) == []
+    assert [one.problems for one in audit_verify(tenant_id=tenant.id) if one.log == "archive"] == [[]]
+
+
+def test_a_fault_of_the_control_database_is_no_loss_that_can_be_accepted(tenant: Tenant) -> None:
+    add_run(tenant)
+    with connections["control-owner"].cursor() as owner:
+        owner.execute("ALTER TABLE archived_audit_logs ADD CONSTRAINT refused CHECK (tenant_id <> %s)", [tenant.id])
+        try:
+            with pytest.raises(IntegrityError, match="refused"):
+                tenant_delete(tenant_id=tenant.id, accept_audit_loss=True)
+        finally:
+            owner.execute("ALTER TABLE archived_audit_logs DROP CONSTRAINT refused")
+    row = tenant_delete(tenant_id=tenant.id, accept_audit_loss=True)
+    assert certificate_of(row)["remains"]["audit"]["entries"] > 0
     assert [one.problems for one in audit_verify(tenant_id=tenant.id) if one.log == "archive"] == [[]]
 
 
