@@ -86,6 +86,8 @@ def batch_recover(batch: MigrationBatch) -> Recovery:
     try:
         with fleet_lock():
             batch.refresh_from_db(using=CONTROL)
+            if batch.status == BatchStatus.ROLLED_BACK:
+                return Recovery(tenant_id, batch.kind, "undone", _("No tenant was changed."))
             if batch.status not in UNFINISHED:
                 return Recovery(tenant_id, batch.kind, "finished")
             return _end_batch(batch, tenant_id)

@@ -151,13 +151,14 @@ def tenants_for_batch(tenant_ids: Collection[str] | None) -> list[Tenant]:
 def batch_decide(batch: MigrationBatch, decision: BatchStatus) -> bool:
     """Write the decision, COMMITTING or ROLLING_BACK, durably; return False if it comes too late.
 
-    The first decision wins, even if a process lost its connection, and with it the lock. Repeating that decision before
-    the batch has ended changes nothing and returns True.
+    The first decision wins, even if a process lost its connection, and with it the lock. Repeating that decision
+    changes nothing and returns True, also after another process has rolled the batch back and ended it.
     """
     with transaction.atomic(using=CONTROL):
         row = MigrationBatch.objects.using(CONTROL).select_for_update().get(pk=batch.pk)
         if row.status != BatchStatus.PREPARING:
-            return row.status == decision
+            over = decision == BatchStatus.ROLLING_BACK and row.status == BatchStatus.ROLLED_BACK
+            return over or row.status == decision
         row.status = decision
         row.decided_at = Now()
         row.save(using=CONTROL, update_fields=["status", "decided_at"])
@@ -178,11 +179,11 @@ def batch_applied(batch: MigrationBatch, *, but: Collection[str]) -> None:
 def batch_end(
     batch: MigrationBatch, status: BatchStatus, *, problems: Sequence[str] = (), timing_ms: dict[str, int] | None = None
 ) -> None:
-    """Close the record. Call this once none of the batch's prepared transactions is left."""
+    """Close the record unless another process has. Call this once none of the batch's prepared transactions is left."""
     with transaction.atomic(using=CONTROL):
-        MigrationBatch.objects.using(CONTROL).filter(pk=batch.pk, status__in=UNFINISHED).update(
-            status=status, error="\n".join(problems), timing_ms=timing_ms, finished_at=Now()
-        )
+        ended = MigrationBatch.objects.using(CONTROL).filter(pk=batch.pk, status__in=UNFINISHED)
+        if not ended.update(status=status, error="\n".join(problems), timing_ms=timing_ms, finished_at=Now()):
+            return
         undone = status == BatchStatus.ROLLED_BACK
         _audit(".undo" if undone else ".complete", batch, {"dry_run": batch.dry_run})
 

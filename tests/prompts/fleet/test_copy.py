@@ -17,6 +17,8 @@ from prompts.fleet.copy import prompt_copy
 from prompts.models import Prompt
 from prompts.services import prompt_activate
 from tenants.errors import FleetUnfinished
+from tenants.fleet.batch import batch_decide, batch_end
+from tenants.fleet.two_phase import end_all
 from tenants.lifecycle.status import tenant_statuses
 from tenants.lifecycle.suspend import tenant_suspend
 from tenants.models import BatchStatus, DatabaseServer, Tenant
@@ -268,6 +270,27 @@ def test_ctrl_c_rolls_back(trio: list[Tenant]) -> None:
         prompt_copy(from_tenant_id=trio[0].id, tenant_ids=ids(trio), on_progress=interrupt)
     assert rows_of(trio) == before and leftovers() == []
     assert newest_batch().status == BatchStatus.ROLLED_BACK
+
+
+def test_a_copy_that_another_process_rolled_back_says_so_and_is_recorded_once(trio: list[Tenant]) -> None:
+    before = rows_of(trio)
+
+    def recovered(progress: BatchProgress) -> None:
+        # As `tenant recover` does in another process, after this one has lost its connection and with it the lock.
+        if (progress.phase, progress.done) == ("decide", 0):
+            batch = newest_batch()
+            assert batch_decide(batch, BatchStatus.ROLLING_BACK)
+            assert end_all(batch, commit=False, workers=1) == []
+            batch_end(batch, BatchStatus.ROLLED_BACK)
+
+    report = prompt_copy(from_tenant_id=trio[0].id, tenant_ids=ids(trio), on_progress=recovered)
+    assert (report.outcome, report.problems) == (
+        "rolled_back",
+        ["Another process has decided to roll the batch back."],
+    )
+    assert rows_of(trio) == before and leftovers() == []
+    entries = ControlAuditLog.objects.filter(resource_id=str(newest_batch().pk)).order_by("sequence")
+    assert list(entries.values_list("action", flat=True)) == ["prompt.copy", "prompt.copy.undo"]
 
 
 def test_a_server_without_room_is_named_before_any_change(trio: list[Tenant], monkeypatch: pytest.MonkeyPatch) -> None:
