@@ -22,7 +22,7 @@ from config.site.admin_base import (
     as_link,
 )
 from runs.models import Artifact, Run, RunCost, RunStatus, Step, StepStatus
-from runs.presentation.cost import units_text
+from runs.presentation.cost import at_least, units_text
 from runs.summaries.rows import ENDED
 
 RUN_COLORS = {
@@ -63,8 +63,7 @@ def money(amount: Decimal | None, unpriced_steps: int, unknown_calls: int) -> st
     """
     if amount is None:
         return _("unknown") if unpriced_steps or unknown_calls else None
-    shown = dollars(amount)
-    return _("at least %(amount)s") % {"amount": shown} if unpriced_steps or unknown_calls else shown
+    return at_least(dollars(amount), bool(unpriced_steps or unknown_calls))
 
 
 def exact_usd(amount: Decimal | None) -> str | None:

@@ -27,6 +27,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 from audit.log.entries import record
 from config.base.output import CENT_HUNDREDTH
 from runs.costs.show import GROUPS, Chosen, costs_chosen, total_of
+from runs.presentation.cost import at_least
 from runs.presentation.costs import cost_cells, cost_columns, cost_csv, cost_text
 from runs.steps.budget import usd
 from runs.types import CostRow
@@ -175,8 +176,7 @@ def forecast_text(spent: CostRow, today: date) -> str:
         return _("unknown") if spent["calls"] else usd(Decimal(0))
     days = monthrange(today.year, today.month)[1]
     amount = usd((spent["cost_usd"] * days / today.day).quantize(CENT_HUNDREDTH))
-    is_least = spent["unknown_calls"] or spent["unpriced_calls"]
-    return _("at least %(amount)s") % {"amount": amount} if is_least else amount
+    return at_least(amount, bool(spent["unknown_calls"] or spent["unpriced_calls"]))
 
 
 def _budget_line(budget: Decimal | None, chosen: Chosen, by: str, today: date) -> Decimal | None:

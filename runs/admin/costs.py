@@ -28,6 +28,7 @@ from runs.admin.cells import (
     units,
 )
 from runs.models import Run, RunCost
+from runs.presentation.cost import at_least
 
 if TYPE_CHECKING:
     from django.contrib.admin.views.main import ChangeList
@@ -154,7 +155,8 @@ class RunCostAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("exact cost (USD)"))
     def exact_cost(self, cost: RunCost) -> str | None:
-        return exact_usd(cost.total_llm_cost)
+        exact = exact_usd(cost.total_llm_cost)
+        return at_least(exact, bool(cost.unpriced_steps or cost.unknown_calls)) if exact else None
 
     @admin.display(description=gettext_lazy("output tokens"), ordering="total_output_tokens")
     def output_tokens(self, cost: RunCost) -> str | None:

@@ -57,7 +57,7 @@ def live_context(run_id: object, actions: Sequence[Any]) -> dict[str, Any] | Non
     now: datetime = vars(run)["read_at"]
     steps = list(Step.objects.using(alias).filter(run=run).order_by("position", "id"))
     calls = Call.objects.using(alias).filter(run=run).order_by("id")
-    costs = dict(StepCost.objects.using(alias).filter(run=run).values_list("step_id", "llm_cost"))
+    costs = StepCost.objects.using(alias).filter(run=run).in_bulk()
     wait = wait_of(tenant_id=current_tenant().id, run=run, steps=steps, now=now)
     cost = cost_of(run)
     files = list(Artifact.objects.using(alias).filter(run=run).order_by("id"))

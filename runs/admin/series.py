@@ -25,6 +25,7 @@ from runs.admin.cells import input_label, language_name
 from runs.admin.start import INPUT, RunCreateForm
 from runs.config import config_from_document
 from runs.errors import InvalidRunConfig, InvalidRunList
+from runs.presentation.cost import at_least
 from runs.series.estimate import Estimate, estimate
 from runs.series.inputs import COMMON, declared_inputs
 from runs.series.rows import MAX_BYTES, MAX_ROWS, SHOWN_PROBLEMS, ListedRow, decoded, listed_rows, repeated
@@ -228,9 +229,7 @@ def _money(amount: Any) -> str:
 
 def _sum(amount: Any, found: Estimate) -> str:
     """Return an amount as text: "at least" that much if part of it is unknown."""
-    if amount is None or found.is_complete:
-        return _money(amount)
-    return _("at least %(amount)s") % {"amount": _money(amount)}
+    return at_least(_money(amount), amount is not None and not found.is_complete)
 
 
 def _page(admin: StaffAdmin, request: HttpRequest, template: str, context: dict[str, Any]) -> TemplateResponse:

@@ -9,6 +9,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from config.base.times import to_minute
@@ -26,6 +27,7 @@ from runs.admin.cells import (
 from runs.admin.filters import StepFilter
 from runs.admin.page import RunPageAdmin
 from runs.models import Step
+from runs.presentation.cost import at_least
 from runs.presentation.fallback import rerouted_text
 from runs.presentation.finish import finish_text
 from tenants.routing.context import current_alias
@@ -126,7 +128,8 @@ class StepAdmin(RunPageAdmin):
 
     @admin.display(description=gettext_lazy("cost (USD)"))
     def shown_cost(self, step: Step) -> str | None:
-        return exact_usd(step.cost.llm_cost)
+        cost, is_least = exact_usd(step.cost.llm_cost), bool(step.cost.unpriced_tokens)
+        return at_least(cost, is_least) if cost else _("unknown") if is_least else None
 
     @admin.display(description=gettext_lazy("tokens without a price"))
     def shown_unpriced(self, step: Step) -> str | None:

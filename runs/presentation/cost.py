@@ -36,6 +36,11 @@ def cost_text(cost: CostDocument) -> str:
     ) % {"known": known, "n": unknown, "limit": _dollars(cost["unknown_cost_limit"])}
 
 
+def at_least(shown: str, is_least: bool) -> str:
+    """Return an amount that is shown as text; "at least" that much if part of it is unknown."""
+    return _("at least %(amount)s") % {"amount": shown} if is_least else shown
+
+
 def _known(cost: CostDocument) -> str:
     tokens = _tokens(cost)
     known = cost["total_llm_cost"]

@@ -10,6 +10,7 @@ from decimal import Decimal
 from django.utils.translation import gettext as _
 
 from runs.costs.show import total_of
+from runs.presentation.cost import at_least
 from runs.steps.budget import usd
 from runs.types import CostRow
 
@@ -40,9 +41,7 @@ def cost_text(row: CostRow) -> str:
     """Return the known cost as text: "at least …" if some calls have no known cost, "unknown" if none has one."""
     if row["cost_usd"] is None:
         return _("unknown")
-    if row["unknown_calls"] or row["unpriced_calls"]:
-        return _("at least %(amount)s") % {"amount": usd(row["cost_usd"])}
-    return usd(row["cost_usd"])
+    return at_least(usd(row["cost_usd"]), bool(row["unknown_calls"] or row["unpriced_calls"]))
 
 
 def cost_csv(by: str, rows: Sequence[CostRow]) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 
 from django.utils.translation import gettext as _
 
 from config.base.output import dollars
 from config.base.times import clock, lasting, to_second
-from runs.models import Call, CallStatus, Step, StepStatus
+from runs.models import Call, CallStatus, Step, StepCost, StepStatus
+from runs.presentation.cost import at_least
 from runs.presentation.fallback import rerouted_text
 from runs.presentation.finish import finish_text
 
@@ -53,9 +53,9 @@ class StepEntry:
 
 
 def timeline(
-    *, steps: Iterable[Step], calls: Iterable[Call], costs: Mapping[int, Decimal | None], now: datetime
+    *, steps: Iterable[Step], calls: Iterable[Call], costs: Mapping[int, StepCost], now: datetime
 ) -> list[StepEntry]:
-    """Return an entry for each step, in order. `costs` are US dollars by step id; `now` is the database's time."""
+    """Return an entry for each step, in order. `costs` are by step id; `now` is the database's time."""
     of_step: dict[int, list[Call]] = {}
     for call in calls:
         of_step.setdefault(call.step_id, []).append(call)
@@ -72,7 +72,7 @@ def timeline(
             moment(step.started_at),
             _took(step, now),
             *_tokens(step.token_usage),
-            _usd(costs.get(step.pk), bool(step.token_usage)),
+            _step_cost(step, costs.get(step.pk)),
             rerouted_text(
                 step=step.step,
                 status=step.status,
@@ -110,20 +110,22 @@ def _call(call: Call, begin: datetime, span_s: float, now: datetime) -> CallEntr
     )
 
 
+def _step_cost(step: Step, cost: StepCost | None) -> str:
+    """Return the cost with its currency, after "at least" if a price is unknown; "" if the step used nothing."""
+    if not step.token_usage:
+        return ""
+    if cost is None or cost.llm_cost is None:
+        return _("cost unknown")
+    return at_least(_("%(amount)s USD") % {"amount": dollars(cost.llm_cost)}, bool(cost.unpriced_tokens))
+
+
 def _call_cost(call: Call) -> str:
     """Return the cost in US dollars, after "at least" or "at most" if it is not exact; "unknown" without prices."""
     if call.status == CallStatus.SETTLED:
-        known = _usd(call.cost_usd, True)
-        return _("at least %(amount)s") % {"amount": known} if call.is_unpriced and call.cost_usd is not None else known
+        return _("unknown") if call.cost_usd is None else at_least(dollars(call.cost_usd), call.is_unpriced)
     if call.bound_usd is None:
         return _("unknown")
-    return _("at most %(amount)s") % {"amount": _usd(call.bound_usd, True)}
-
-
-def _usd(amount: Decimal | None, is_used: bool) -> str:
-    if amount is None:
-        return _("unknown") if is_used else ""
-    return dollars(amount)
+    return _("at most %(amount)s") % {"amount": dollars(call.bound_usd)}
 
 
 def _tokens(usage: Mapping[str, int] | None) -> tuple[int | None, int | None]:

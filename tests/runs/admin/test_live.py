@@ -6,6 +6,7 @@ import re
 from html.parser import HTMLParser
 from uuid import uuid4
 
+import pytest
 from django.contrib.auth.models import User
 from django.db import connections
 from django.test import Client
@@ -73,6 +74,32 @@ def test_each_call_is_on_the_timeline_and_nothing_unknown_is_0(browser: Client, 
     part = browser.get(page(tenant, run)).content.decode()
     for text in ("attempt 1", "attempt 2", "llm_timeout", "3 / 4", "unknown"):
         assert text in part
+
+
+@pytest.mark.parametrize(
+    ("prices", "on_the_run", "on_the_step"),
+    [
+        ({"input": "0.003", "output": "0.015"}, "0.0105 USD", "0.0105"),
+        ({"input": "0.003"}, "at least 0.0030 USD", "at least 0.0030"),
+        ({}, "cost unknown", "unknown"),
+    ],
+)
+def test_the_cost_of_a_step_is_exact_only_if_everything_has_a_price(
+    prices: dict[str, str], on_the_run: str, on_the_step: str, browser: Client, tenant: Tenant
+) -> None:
+    with tenant_context(tenant):
+        run = Run.objects.create(status=RunStatus.COMPLETED, config={"keyword": "tea", "language": "en"})
+        step = Step.objects.create(
+            run=run,
+            step="final",
+            status=StepStatus.COMPLETED,
+            token_usage={"input": 1_000, "output": 500},
+            prices=prices,
+        )
+    live = browser.get(page(tenant, run)).content.decode()
+    assert re.findall(r"<span>([^<]*(?:USD|cost)[^<]*)</span>", live) == [on_the_run]
+    html = browser.get(f"/t/{tenant.id}/admin/runs/step/{step.pk}/change/").content.decode()
+    assert on_the_step in re.sub(r"<[^>]*>|\s+", " ", html)
 
 
 def test_who_may_no_longer_look_gets_no_fragment(tenant: Tenant, browser: Client, staff: User) -> None:
