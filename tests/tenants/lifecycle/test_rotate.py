@@ -21,6 +21,7 @@ from tenants.lifecycle.suspend import tenant_suspend
 from tenants.models import DatabaseServer, OperationStatus, Tenant, TenantOperation
 from tenants.routing.context import tenant_context
 from tenants.servers.session import logins, parse_location, with_password
+from tenants.types import Progress
 from tenants.unfinished import tenant_recover
 from tests.tenants.support.killed import die_at
 
@@ -164,22 +165,26 @@ def test_work_continues_during_a_rotation(tenant: Tenant, monkeypatch: pytest.Mo
             while not over.is_set():
                 with tenant_context(tenant.id) as alias:
                     entered.append(Run.objects.using(alias).count())
-                # Busy threads would delay the rotation between changing the password and listing the old sessions; a
-                # session that begins in between counts as old, and no one would close it.
+                    # A session that begins after the password has changed, but before the old sessions are listed,
+                    # counts as old too: the rotation waits for its end.
+                    connections[alias].connection.close()
                 over.wait(0.005)
         except Exception as error:
             problems.append(error)
         finally:
             connections.close_all()
 
+    def busy(progress: Progress) -> None:
+        if progress.step in ("password", "done"):
+            before = len(entered)
+            while len(entered) < before + 20 and not problems:
+                over.wait(0.01)
+
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
     for _ in range(5):
-        before = len(entered)
-        assert tenant_rotate(tenant_id=tenant.id, grace_s=600) == [Rotation(tenant.id)]
-        while len(entered) < before + 20 and not problems:
-            over.wait(0.01)
+        assert tenant_rotate(tenant_id=tenant.id, grace_s=600, on_progress=busy) == [Rotation(tenant.id)]
     over.set()
     for thread in threads:
         thread.join()
