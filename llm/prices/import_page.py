@@ -136,8 +136,8 @@ def _units(change: PriceChange) -> Iterator[tuple[str, str, str]]:
             if unit == "long_context_over":
                 yield _("long context above (tokens)"), _tokens(old.get(unit)), _tokens(new.get(unit))
             else:
-                yield unit_name(unit), str(old.get(unit, "–")), str(new.get(unit, "–"))
+                yield unit_name(unit), str(old.get(unit, "-")), str(new.get(unit, "-"))
 
 
 def _tokens(number: Any) -> str:
-    return "–" if number is None else number_format(number, use_l10n=True, force_grouping=True)
+    return "-" if number is None else number_format(number, use_l10n=True, force_grouping=True)

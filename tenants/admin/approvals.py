@@ -230,7 +230,7 @@ def _price_lines(given: dict[str, Any]) -> list[str]:
     now: dict[str, Any] = given.get("replaces", {})
     new: dict[str, Any] = given["prices"]
     changes = [
-        f"{unit}: {now.get(unit, '–')} → {new.get(unit, '–')}"
+        f"{unit}: {now.get(unit, '-')} → {new.get(unit, '-')}"
         for unit in sorted({*now, *new})
         if now.get(unit) != new.get(unit)
     ]

@@ -234,8 +234,8 @@ class MigrationBatchAdmin(ReadOnlyAdmin):
 
 
 def _copied(change: dict[str, Any]) -> str:
-    """Return what a copy changed, such as "draft v2 → v3"; "–" stands for no version."""
-    before, after = (f"v{change[key]}" if change[key] else "–" for key in ("before", "after"))
+    """Return what a copy changed, such as "draft v2 → v3"; "-" stands for no version."""
+    before, after = (f"v{change[key]}" if change[key] else "-" for key in ("before", "after"))
     return f"{change['step']} {before} → {after}"
 
 

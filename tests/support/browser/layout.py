@@ -77,7 +77,7 @@ return [...document.querySelectorAll("#content table")].filter((one) => one.chec
     const heads = [...table.tHead?.rows[0]?.cells ?? []];
     return heads.flatMap((head, at) => {
         const cells = rows.map((row) => row.cells[at]).filter(
-            (cell) => cell && !["", "-", "–"].includes(text(cell)) && getComputedStyle(cell).display === "table-cell");
+            (cell) => cell && !["", "-"].includes(text(cell)) && getComputedStyle(cell).display === "table-cell");
         if (!cells.length || !cells.every((cell) => NUMBER.test(text(cell)) && cell.rowSpan === 1)) return [];
         const shown = head.closest(".seo-gen-unseen") ? cells : [head, ...cells];
         return shown.every(right) ? [] : [`${text(head)}: ${text(cells[0])} (not right-aligned)`];
