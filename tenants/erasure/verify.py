@@ -44,6 +44,9 @@ from tenants.pitr.wal_archive import wal_archive_read
 from tenants.schema.inspection import database_of
 from tenants.servers.session import ServerSession
 
+# Base backups of which no file is left: the files of one that fails are removed before it is recorded as failed.
+WITHOUT_FILES = (BackupStatus.REMOVED, BackupStatus.FAILED)
+
 
 @dataclass
 class ErasureCheck:
@@ -290,7 +293,7 @@ def _physical(row: Erasure, check: ErasureCheck) -> Iterator[str]:
 
 def _still_there(promised: dict[str, Any], server: DatabaseServer | None) -> Iterator[str]:
     ids = [one["id"] for one in promised["base_backups"]]
-    for backup in BaseBackup.objects.using(CONTROL).filter(pk__in=ids).exclude(status=BackupStatus.REMOVED):
+    for backup in BaseBackup.objects.using(CONTROL).filter(pk__in=ids).exclude(status__in=WITHOUT_FILES):
         yield _("Base backup %(name)s may still contain the tenant's databases.") % {"name": backup.name}
     if server is not None:
         yield from _logs(server, promised["wal_until_segment"])
@@ -305,11 +308,11 @@ def _superseded(row: Erasure, check: ErasureCheck) -> Iterator[str]:
                 " `seo-gen backup prune` rewrites them."
             )
         )
-    gone = (BackupStatus.REMOVED, BackupStatus.FAILED)
     assert row.certificate is not None
     named = [one["id"] for one in row.certificate["remains"]["physical"]["base_backups"]]
     for server in _servers_of_control():
-        backups = BaseBackup.objects.using(CONTROL).filter(server=server).exclude(status__in=gone).exclude(pk__in=named)
+        backups = BaseBackup.objects.using(CONTROL).filter(server=server).exclude(status__in=WITHOUT_FILES)
+        backups = backups.exclude(pk__in=named)
         if row.rewritten_at is not None:
             backups = backups.filter(started_at__lt=row.rewritten_at)
         check.remaining += [

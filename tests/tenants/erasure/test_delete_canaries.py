@@ -20,7 +20,7 @@ from tenants.erasure.verify import erasures_verify
 from tenants.files.locations import s3_client
 from tenants.lifecycle.create import tenant_create
 from tenants.lifecycle.setup import MAIN_SERVER
-from tenants.models import DatabaseServer, Tenant
+from tenants.models import BackupStatus, BaseBackup, DatabaseServer, Tenant
 from tenants.pitr.base_backup import cluster_backup
 from tenants.restore.restore import tenant_restore
 from tenants.retention.prune import backup_prune
@@ -138,7 +138,7 @@ def test_no_canary_survives(around: Surroundings, settings: Settings) -> None:
     assert logs and all(path.name <= physical["wal_until_segment"] for path in logs)
     assert [path for path in on_disk if path not in logs and not str(path).startswith(tuple(named))] == []
     [check] = erasures_verify(tenant_id=tenant.id)
-    assert check.problems == [] and len(check.remaining) >= 3
+    assert check.problems == [] and len(check.remaining) >= 3 and is_reported_unless_failed(base, tenant)
 
     # The retention run, once it is due.
     settings.CLUSTER_BACKUP_RETENTION_DAYS = 0
@@ -153,6 +153,16 @@ def test_no_canary_survives(around: Surroundings, settings: Settings) -> None:
     assert (check.problems, check.remaining) == ([], [])
     assert (everything_of(neighbour), neighbours_backup.read_bytes()) == before
     forget_erasure(row)
+
+
+def is_reported_unless_failed(base: BaseBackup, tenant: Tenant) -> bool:
+    """Return whether the erasure's check names a complete base backup, but not one that failed, which has no files."""
+    found = []
+    for status in (BackupStatus.FAILED, BackupStatus.COMPLETED):
+        BaseBackup.objects.filter(pk=base.pk).update(status=status)
+        [check] = erasures_verify(tenant_id=tenant.id)
+        found.append(any(base.name in sentence for sentence in check.remaining))
+    return found == [False, True]
 
 
 def fill(tenant: Tenant, around: Surroundings, text: str, audited: str) -> None:
