@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -117,14 +117,20 @@ def label_of(key: str) -> str:
     return str(LABELS.get(key, key))
 
 
-def as_document(document: object, *, label: Label = label_of, has_raw: bool = False) -> SafeString | None:
-    """Return a JSON document as a list of labels and values; None (shown as "-") if there is none.
+def as_document(
+    document: object, *, label: Label = label_of, has_raw: bool = False, hidden: Collection[str] = ()
+) -> SafeString | None:
+    """Return a JSON document as a list of labels and values; None (shown as "-") if there is nothing to show.
 
-    `label` returns a key in words. With `has_raw`, the JSON itself follows, closed at first.
+    `label` returns a key in words. With `has_raw`, the JSON itself follows, closed at first. The keys in `hidden` are
+    those that the page shows elsewhere.
     """
-    if document in (None, {}, []):
+    listed = document
+    if isinstance(document, Mapping):
+        listed = {key: value for key, value in document.items() if key not in hidden}
+    if listed in (None, {}, []):
         return None
-    shown = _shown("", document, label, LEVELS_MAX)
+    shown = _shown("", listed, label, LEVELS_MAX)
     if not has_raw or not isinstance(document, (dict, list)):
         return shown
     code = format_html('<pre class="seo-gen-code" x-ignore>{}</pre>', _as_json(document))

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
+from django.db.models import Model
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy
 
@@ -80,6 +81,15 @@ class LLMModelAdmin(PricesImport, PricesOnPage, RefusesDeletion):
         (gettext_lazy("Limits of a call"), {"fields": ("max_output_tokens", "context_window")}),
         (gettext_lazy("Limits of all calls together"), {"fields": LIMITS, "description": LIMITS_HELP}),
     )
+
+    def get_fieldsets(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        """Return the fieldsets; a model that does not exist yet has no history, and no page on which to set prices."""
+        if obj is not None:
+            return super().get_fieldsets(request, obj)
+        (_title, model), (prices, _fields), *limits = self.fieldsets
+        names = [name for name in model["fields"] if name not in self.readonly_fields]
+        help_text = gettext_lazy("In US dollars, from today. An empty price means unknown, not 0.")
+        return [(None, {"fields": names}), (prices, {"fields": COLUMNS, "description": help_text}), *limits]
 
     # `llm prices` sets the second one.
     readonly_fields = ("price_history", "is_deprecated")

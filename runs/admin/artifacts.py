@@ -121,7 +121,7 @@ class ArtifactAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("metadata"))
     def shown_metadata(self, artifact: Artifact) -> SafeString | None:
-        return as_document(artifact.metadata)
+        return as_document(artifact.metadata, hidden=("size_bytes",))
 
 
 def _type_name(file_type: str) -> str:

@@ -17,11 +17,13 @@ from unfold.widgets import UnfoldAdminSelectWidget
 from config.site.admin_base import StaffAdmin
 from llm.errors import LLMError, UnknownStep
 from llm.selectors import active_providers, pipeline
+from llm.models import ModelClass
 from llm.types import ResolvedModel
 from runs.admin.cells import count
 from runs.models import StepOverride
 from runs.services.plan import model_of
 
+AS_IN_PIPELINE = gettext_lazy("as in the pipeline")
 CHANGES = ("llm_provider", "model_class", "llm_model", "output_limit")
 
 
@@ -46,6 +48,7 @@ class StepOverrideForm(forms.ModelForm):  # type: ignore[type-arg]
         if "llm_provider" not in self.fields:
             return  # The page is shown to someone who may not change it.
         self._offer("llm_provider", ["", *active_providers()])
+        self.fields["model_class"].widget = UnfoldAdminSelectWidget(choices=[("", AS_IN_PIPELINE), *ModelClass.choices])
         if "step" in self.fields:
             taken = set(StepOverride.objects.values_list("step", flat=True))
             self._offer("step", [row.step for row in pipeline() if row.step not in taken])
@@ -79,7 +82,8 @@ class StepOverrideForm(forms.ModelForm):  # type: ignore[type-arg]
     def _offer(self, name: str, values: list[str]) -> None:
         present = self.initial.get(name)
         offered = values if not present or present in values else [*values, present]
-        self.fields[name].widget = UnfoldAdminSelectWidget(choices=[(value, value or "-") for value in offered])
+        choices = [(value, value or AS_IN_PIPELINE) for value in offered]
+        self.fields[name].widget = UnfoldAdminSelectWidget(choices=choices)
 
 
 class StepOverrideAdmin(StaffAdmin):

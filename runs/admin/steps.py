@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy
 
 from config.base.times import to_minute
 from config.site.documents import as_document
-from llm.prices.unit_names import unit_name
+from llm.prices.unit_names import NAMES, unit_name
 from runs.admin.cells import (
     exact_usd,
     input_of,
@@ -67,7 +67,6 @@ class StepAdmin(RunPageAdmin):
                     "output_digest",
                     ("shown_cost", "shown_unpriced"),
                     ("shown_usage", "shown_prices"),
-                    ("input_price", "output_price"),
                     "shown_metrics",
                 )
             },
@@ -109,22 +108,18 @@ class StepAdmin(RunPageAdmin):
 
     @admin.display(description=gettext_lazy("token usage"))
     def shown_usage(self, step: Step) -> SafeString | None:
-        return as_document(step.token_usage, label=_unit)
+        return as_document(_by_unit(step.token_usage), label=_unit)
 
     @admin.display(description=gettext_lazy("prices (USD per 1,000 tokens)"))
     def shown_prices(self, step: Step) -> SafeString | None:
+        """Return the prices at which the step ran; steps of earlier releases have them in two columns only."""
         prices = step.prices
+        if prices is None:
+            columns = {"input": step.cost_per_1k_input_tokens, "output": step.cost_per_1k_output_tokens}
+            prices = {unit: str(price) for unit, price in columns.items() if price is not None}
         if isinstance(prices, dict):
             prices = {unit: _price(price) for unit, price in prices.items()}
-        return as_document(prices, label=_unit)
-
-    @admin.display(description=gettext_lazy("input price per 1k tokens"))
-    def input_price(self, step: Step) -> str | None:
-        return exact_usd(step.cost_per_1k_input_tokens)
-
-    @admin.display(description=gettext_lazy("output price per 1k tokens"))
-    def output_price(self, step: Step) -> str | None:
-        return exact_usd(step.cost_per_1k_output_tokens)
+        return as_document(_by_unit(prices), label=_unit)
 
     @admin.display(description=gettext_lazy("cost (USD)"))
     def shown_cost(self, step: Step) -> str | None:
@@ -140,7 +135,16 @@ class StepAdmin(RunPageAdmin):
         metrics = step.metrics
         if isinstance(metrics, dict) and isinstance(metrics.get("finish_reason"), str):
             metrics = {**metrics, "finish_reason": finish_text(metrics["finish_reason"])}
-        return as_document(metrics)
+        counted = step.token_usage if isinstance(step.token_usage, dict) else {}
+        return as_document(metrics, hidden={f"{unit}_tokens" for unit in counted})
+
+
+def _by_unit(document: object) -> object:
+    """Return what is counted by unit in the order in which units are always named."""
+    if not isinstance(document, dict):
+        return document
+    order = [*NAMES]
+    return dict(sorted(document.items(), key=lambda one: order.index(one[0]) if one[0] in order else len(order)))
 
 
 def _price(price: object) -> object:

@@ -236,7 +236,8 @@ class RestoreAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("report"))
     def shown_report(self, row: Restore) -> SafeString | None:
-        return as_document(row.report, has_raw=True)
+        hidden = ("lost_runs", "failed_runs", "missing_files", "unavailable_ms")
+        return as_document(row.report, has_raw=True, hidden=hidden)
 
 
 class BaseBackupAdmin(ReadOnlyAdmin):

@@ -20,6 +20,7 @@ from tenants.models import (
     Backup,
     BackupKind,
     BackupStatus,
+    ErasurePhase,
     MigrationBatch,
     OperationRequest,
     RequestStatus,
@@ -62,10 +63,17 @@ def tenant_overview(request: HttpRequest, tenant: Tenant) -> dict[str, Any]:
         query = urlencode({"resource_type__exact": "tenant", "resource_id__exact": tenant.id})
         newest = entries.order_by("-sequence")[: NEWEST + 3]
         overview |= {
-            "entries": [(title_of(one.action), one.user_id.removeprefix("staff:"), one.created_at) for one in newest],
+            "entries": [(_event(one), one.user_id.removeprefix("staff:"), one.created_at) for one in newest],
             "entries_url": f"{page}?{query}",
         }
     return overview
+
+
+def _event(entry: ControlAuditLog) -> str:
+    """Return what happened; of the steps of a deletion, which one was done."""
+    step = entry.details.get("step") if isinstance(entry.details, dict) else None
+    title = title_of(entry.action)
+    return f"{title}: {ErasurePhase(step).label}" if step in ErasurePhase.values else title
 
 
 def _backup(tenant: Tenant) -> dict[str, Any]:

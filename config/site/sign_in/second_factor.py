@@ -162,7 +162,7 @@ def _verify(user: User, code: str) -> CodeRefused | None:
         _count_failure(factor, now)
         return CodeRefused(
             _("This code is wrong or was used already."),
-            hint=_("Enter the next code that the app shows, or an unused recovery code."),
+            hint=_("Wait for the next code of the app, or use a recovery code that you have not used yet."),
         )
     factor.last_step = max(factor.last_step, step or 0)
     factor.failures = 0

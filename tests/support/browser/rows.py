@@ -99,11 +99,13 @@ def filled_pages(tenant: Tenant, user: User, *, erases: bool = True, language: s
 
 
 def _tenant_rows(tenant: Tenant, made: Made) -> dict[str, str]:
+    from audit.log.actor import acting_as
     from prompts.models import Prompt
     from runs.models import Artifact, PauseCause, Run, RunStatus, Step, StepOverride, StepStatus
     from runs.services.cancel import run_cancel
     from runs.services.pause import run_pause
     from runs.services.retry import run_retry
+    from runs.summaries.models import RunSummary
     from tenants.routing.context import tenant_context
     from tests.runs.services.states import claim, complete_by_hand
     from tests.support.staff import run_in_review
@@ -115,9 +117,10 @@ def _tenant_rows(tenant: Tenant, made: Made) -> dict[str, str]:
     failed = _run(tenant, "烏龍茶 カフェイン")
     complete_by_hand(tenant, failed, STEPS[0])
     paused = _run(tenant, "紅茶 種類")
-    run_pause(tenant_id=tenant.pk, run_id=paused.pk)
     broke = _run(tenant, "麦茶 作り方")
-    run_pause(tenant_id=tenant.pk, run_id=broke.pk)
+    with acting_as("staff:hanako"):
+        for run in (paused, broke):
+            run_pause(tenant_id=tenant.pk, run_id=run.pk)
     review = run_in_review(tenant)
     completed = _run(tenant, "緑茶 健康効果")
     for step in STEPS[:3]:
@@ -134,7 +137,8 @@ def _tenant_rows(tenant: Tenant, made: Made) -> dict[str, str]:
             status=StepStatus.FAILED, error_message=made.errors["provider"], retry_count=3, started_at=_ago(minutes=9)
         )
         Run.objects.using(alias).filter(pk=failed.pk).update(status=RunStatus.FAILED, current_step=STEPS[1])
-        Run.objects.using(alias).filter(pk=broke.pk).update(pause_cause=PauseCause.BUDGET)
+        for rows in (Run.objects.using(alias).filter(pk=broke.pk), RunSummary.objects.filter(run_id=broke.pk)):
+            rows.update(pause_cause=PauseCause.BUDGET)
         steps.filter(run=broke, step=STEPS[0]).update(error_message=made.errors["budget"])
         override, _made = StepOverride.objects.using(alias).get_or_create(
             step=STEPS[2], defaults={"output_limit": 4096}
@@ -386,6 +390,7 @@ def _operations(tenant: Tenant, user: User, made: Made) -> dict[str, str]:
             "requested_by": f"staff:{user.username}",
             "requester_id": user.pk,
             "reason": "月次の確認のため",
+            "requested_at": _ago(minutes=3),
             # No worker of another test takes it.
             "due_at": _ago(hours=-24),
             **more,
@@ -527,6 +532,7 @@ def _approvals(tenant: Tenant, user: User, other: User, made: Made) -> dict[str,
             requested_by=f"staff:{by.username}",
             requester_id=by.pk,
             reason="契約が終了したため",
+            requested_at=_ago(hours=4),
             expires_at=_ago(hours=-20),
             **more,
         )

@@ -25,7 +25,10 @@ from tests.support.staff import PASSWORD, Filled, make_user
 
 CODE, ENROL, ACCOUNT = "/admin/sign-in/code/", "/admin/sign-in/set-up/", "/admin/account/"
 OFF, NEW_CODES = "/admin/account/second-factor/off/", "/admin/account/second-factor/codes/"
-WRONG = "This code is wrong or was used already. Enter the next code that the app shows, or an unused recovery code."
+WRONG = (
+    "This code is wrong or was used already. Wait for the next code of the app, or use a recovery code that you have"
+    " not used yet."
+)
 WRONG_FOR_NEW = "This code is wrong. Enter the code that the app shows now."
 # What a visitor may open; everything else sends them to the login.
 OPEN = {
