@@ -125,14 +125,14 @@ def as_document(
     `label` returns a key in words. With `has_raw`, the JSON itself follows, closed at first. The keys in `hidden` are
     those that the page shows elsewhere.
     """
+    if document in (None, {}, []):
+        return None
     listed = document
     if isinstance(document, Mapping):
         listed = {key: value for key, value in document.items() if key not in hidden}
-    if listed in (None, {}, []):
-        return None
-    shown = _shown("", listed, label, LEVELS_MAX)
+    shown = SafeString("") if listed == {} else _shown("", listed, label, LEVELS_MAX)
     if not has_raw or not isinstance(document, (dict, list)):
-        return shown
+        return shown or None
     code = format_html('<pre class="seo-gen-code" x-ignore>{}</pre>', _as_json(document))
     return format_html("{}{}", shown, _closed(_("Raw data"), code))
 

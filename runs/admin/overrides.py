@@ -16,8 +16,8 @@ from unfold.widgets import UnfoldAdminSelectWidget
 
 from config.site.admin_base import StaffAdmin
 from llm.errors import LLMError, UnknownStep
-from llm.selectors import active_providers, pipeline
 from llm.models import ModelClass
+from llm.selectors import active_providers, pipeline
 from llm.types import ResolvedModel
 from runs.admin.cells import count
 from runs.models import StepOverride

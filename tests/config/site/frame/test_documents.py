@@ -83,3 +83,12 @@ def test_no_document_is_shown_as_none() -> None:
 def test_labels_are_in_the_readers_language() -> None:
     with translation.override("ja"):
         assert "工程" in _words({"step": "final"})
+
+
+def test_what_the_page_shows_elsewhere_is_left_to_the_raw_data() -> None:
+    report = {"seconds": 2, "size_bytes": 300}
+    assert "300" not in str(as_document(report, hidden=("size_bytes",)))
+    raw = shown_text(str(as_document(report, has_raw=True, hidden=report)))
+    assert "300" not in raw.open and "300" in str(as_document(report, has_raw=True, hidden=report))
+    assert as_document(report, hidden=report) is None
+    assert "0" in str(as_document(0))
