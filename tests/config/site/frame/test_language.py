@@ -39,12 +39,8 @@ def test_the_themes_words_are_japanese_too(browser: Client, filled: Filled) -> N
     for page in ("/admin/tenants/backup/?q=nothing", "/admin/tenants/tenant/", f"{filled.site}runs/run/"):
         text = browser.get(page, headers={"accept-language": "ja"}).content.decode()
         assert ENGLISH.findall(text) == [], page
-    assert (
-        "テナント 1 件"
-        in browser.get(
-            f"/admin/tenants/tenant/?q={filled.tenant.pk}", headers={"accept-language": "ja"}
-        ).content.decode()
-    )
+    found = browser.get(f"/admin/tenants/tenant/?q={filled.tenant.pk}", headers={"accept-language": "ja"})
+    assert re.search(">1 件</p>", found.content.decode())
 
 
 def test_times_have_their_zone(browser: Client, filled: Filled) -> None:
