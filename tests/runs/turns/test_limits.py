@@ -232,8 +232,20 @@ def test_thousands_of_limits_are_handed_over(limit: Limits) -> None:
 
 
 def work(connection: Connection, queue: str, threads: int) -> None:
-    """Execute steps in several threads until none is waiting; send their number and the most seen in flight."""
+    """Execute steps in several threads until none is waiting; send their number and the most seen in flight.
+
+    The first ones last until as many are in flight as the limit allows.
+    """
     done: list[int] = []
+    reached = threading.Event()
+
+    def in_flight() -> int:
+        while True:
+            route = ask("snapshot", routes=[])["routes"][ROUTE]
+            if route["in_flight"] >= CALLS or not route["waiting"]:
+                reached.set()
+            if reached.is_set():
+                return int(route["in_flight"])
 
     def execute() -> None:
         while True:
@@ -243,7 +255,7 @@ def work(connection: Connection, queue: str, threads: int) -> None:
                     return
                 continue
             renew([found.turn])
-            done.append(ask("snapshot", routes=[])["routes"][ROUTE]["in_flight"])
+            done.append(in_flight())
             finish(found.turn, OK)
 
     with override_settings(CELERY_TASK_DEFAULT_QUEUE=queue), pytest.MonkeyPatch.context() as patch:
