@@ -21,10 +21,10 @@ help:  ## List the targets.
 demo: install  ## Two customers, one article each, and the admin. ARGS='--no-serve --json' for one document.
 	@$(BIN)/seo-gen demo $(ARGS)
 
-# Tests wait for servers and programs half of the time, so four processes, each with servers of its own, keep two cores
+# Tests wait for servers and programs half of the time, so three processes, each with servers of its own, keep two cores
 # busy. A few tests alone start faster with PARALLEL=.
 # If a process dies, the session ends: pytest-xdist would wait forever for that process's tests.
-PARALLEL = -n 4 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+PARALLEL = -n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 test: install-dev  ## Run the tests on their own servers. ARGS='tests/tenants -k create' runs some of them.
 	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
