@@ -286,6 +286,15 @@ def test_a_broken_server_is_reported_in_one_sentence(home: stack.Home, monkeypat
         stack.ensure_started(home)
 
 
+@pytest.mark.parametrize("options", ["fsync", "fsync=off 'max_connections=40"])
+def test_options_that_are_no_pairs_are_refused_before_anything_starts(
+    options: str, home: stack.Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEO_GEN_POSTGRES_OPTIONS", options)
+    with pytest.raises(stack.StackError, match="must be pairs such as fsync=off, separated by spaces"):
+        stack.ensure_started(home)
+
+
 def test_commands_find_the_stack_of_their_home(home: stack.Home, only_valkey: None) -> None:
     stack.ensure_started(home)
     script = "from config import stack; print(stack.settings_from_stack()['CACHE_URL'])"
