@@ -320,9 +320,9 @@ SECURE_HSTS_PRELOAD = env.bool("SECURE_HSTS_PRELOAD", default=False)
 SILENCED_SYSTEM_CHECKS = ["security.W021"]
 STATIC_URL = "static/"
 STATIC_ROOT = HOME / "static"
-# What commands and workers write, and pages for browsers that ask for neither language.
-LANGUAGE_CODE = env.choice("LANGUAGE_CODE", ("en", "ja"), default="en")
 LANGUAGES = [("en", _("English")), ("ja", _("Japanese"))]
+# What commands and workers write, and pages for browsers that ask for neither language.
+LANGUAGE_CODE = env.choice("LANGUAGE_CODE", [code for code, _name in LANGUAGES], default="en")
 LOCALE_PATHS = [BASE_DIR / "locale"]
 # What a person chose in the account menu; otherwise the browser's language is used.
 LANGUAGE_COOKIE_NAME = "seo_gen_language"

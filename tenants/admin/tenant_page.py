@@ -15,12 +15,12 @@ from audit.titles import title_of
 from config.base.output import dollars, size
 from tenants.admin.operations import duration_of, operation_url, requests_visible, status_badge
 from tenants.app_hooks import contents
+from tenants.erasure.presentation import phase_name
 from tenants.models import (
     UNFINISHED,
     Backup,
     BackupKind,
     BackupStatus,
-    ErasurePhase,
     MigrationBatch,
     OperationRequest,
     RequestStatus,
@@ -73,7 +73,7 @@ def _event(entry: ControlAuditLog) -> str:
     """Return what happened; of the steps of a deletion, which one was done."""
     step = entry.details.get("step") if isinstance(entry.details, dict) else None
     title = title_of(entry.action)
-    return f"{title}: {ErasurePhase(step).label}" if step in ErasurePhase.values else title
+    return f"{title}: {phase_name(step)}" if step else title
 
 
 def _backup(tenant: Tenant) -> dict[str, Any]:

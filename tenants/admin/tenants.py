@@ -41,6 +41,7 @@ from tenants.admin.dialogs import TenantBudgetForm, TenantCreateForm, TenantLimi
 from tenants.admin.erasures import erasure_link
 from tenants.admin.tenant_operations import TenantOperations, status_is_known, status_of
 from tenants.admin.tenant_page import tenant_overview
+from tenants.erasure.presentation import phase_name
 from tenants.errors import InvalidTenant, TenantExists
 from tenants.files.locations import place_at
 from tenants.lifecycle.budget import BUDGETS, tenant_budget_set
@@ -49,7 +50,7 @@ from tenants.lifecycle.limit import ENDED, tenant_limit_set
 from tenants.lifecycle.server_settings import ServerSettings, server_settings_save
 from tenants.lifecycle.setup import server_register
 from tenants.lifecycle.suspend import tenant_resume, tenant_suspend
-from tenants.models import DatabaseServer, Erasure, ErasurePhase, Tenant, TenantStatus, database_prefix
+from tenants.models import DatabaseServer, Erasure, Tenant, TenantStatus, database_prefix
 from tenants.routing.site_urls import tenant_url
 from tenants.servers.admin_url import require_server_url
 from tenants.servers.session import ServerSession
@@ -238,7 +239,7 @@ class TenantAdmin(TenantOperations, ReadOnlyAdmin):
 
     def audit_words(self, name: str, value: object) -> object:
         # A step of an erasure.
-        return ErasurePhase(value).label if name == "step" and value in ErasurePhase.values else value
+        return phase_name(value) if name == "step" else value
 
     change_form_outer_before_template = "admin/tenant_overview.html"
 

@@ -330,3 +330,8 @@ def exactly(size_bytes: int) -> str:
 
 def moment(text: str) -> str:
     return f"{localtime(datetime.fromisoformat(text)):%Y-%m-%d %H:%M:%S %z}"
+
+
+def phase_name(value: object) -> object:
+    """Return the words for the value of an `ErasurePhase`; any other value is returned unchanged."""
+    return ErasurePhase(value).label if value in ErasurePhase.values else value

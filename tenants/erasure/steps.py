@@ -72,6 +72,7 @@ from tenants.pitr.recover_server import recoveries_remove
 from tenants.restore.scratch_database import drop_throwaways
 from tenants.routing.held_transaction import held_open
 from tenants.routing.owner_connection import owner_connection
+from tenants.servers.lock_holders import DatabaseLocked
 from tenants.servers.restore_points import restore_point
 from tenants.servers.session import ServerSession, parse_location
 from tenants.types import OnProgress, Progress
@@ -253,13 +254,17 @@ def _has_log_entry(archive: AuditArchive) -> bool:
 def _log_problem(server_session: ServerSession, tenant: Tenant, row: Erasure) -> str:
     """Return why the tenant's audit log cannot be read, or "".
 
-    It is read alone first: if copying it then fails, the control database is at fault, and no loss may be accepted.
+    It is read alone first: if copying it then fails, the control database is at fault, and no loss may be accepted. Nor
+    may it while the log is only out of reach. Raises `DatabaseLocked`, or `ServerError` if the server does not answer.
     """
     try:
         with owner_connection(server_session.server, row.database, work_of(tenant)) as source:
             deque(audit_lines(source), maxlen=0)
             chain_head(source)
+    except DatabaseLocked:
+        raise
     except Error as error:
+        server_session.facts()
         return _("Its audit log cannot be read: %(reason)s.") % {"reason": reason_of(error)}
     return ""
 

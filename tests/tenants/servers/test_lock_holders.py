@@ -15,6 +15,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from audit.control.models import AuditArchive
 from audit.verification import anchor
 from tenants.backup.backup import tenant_backup
 from tenants.errors import FleetBusy, TenantLocked
@@ -103,6 +104,16 @@ class TestCommands:
         assert outcomes[well.id]["backup"] is not None
         assert named(outcomes[ill.id]["problem"], ill, table, gid), outcomes[ill.id]
         assert ill.id in result.stderr and [file.name for file in tmp_path.iterdir() if ill.id in file.name] == []
+
+    def test_a_locked_log_is_no_lost_log(self, tenant: Tenant) -> None:
+        delete = ("tenant", "delete", "--tenant-id", tenant.id, "--confirm", "--accept-audit-loss")
+        with stuck(tenant, "audit_logs") as gid:
+            result = seo_gen(*delete, **SHORT)
+        assert result.returncode == 1
+        assert gid in result.stderr, result.stderr
+        assert seo_gen(*delete).returncode == 0
+        archive = AuditArchive.objects.get(tenant_id=tenant.id)
+        assert archive.entries > 0 and archive.first_bad is None
 
     @pytest.mark.parametrize("table", ["runs", "tenant_identity"])
     def test_status_continues_with_the_others(self, tenant_pair: tuple[Tenant, Tenant], table: str) -> None:
