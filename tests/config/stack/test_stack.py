@@ -316,9 +316,10 @@ def test_what_a_killed_web_server_leaves_behind_is_ended(home: stack.Home) -> No
     stack.start(home, ["web"])
     workers = psutil.Process(running(home)["web"]).children(recursive=True)
     assert workers
-    os.kill(running(home)["web"] or 0, signal.SIGKILL)
+    # Once the main process is gone, they would end by themselves.
     for child in workers:
         os.kill(child.pid, signal.SIGSTOP)
+    os.kill(running(home)["web"] or 0, signal.SIGKILL)
     assert process.wait_until(lambda: "web" not in running(home), 5)
     assert stack.start(home, ["web"]) == ["web"]
     assert process.wait_until(lambda: all(process.gone(child) for child in workers), 5)

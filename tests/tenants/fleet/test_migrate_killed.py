@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -209,7 +210,9 @@ class Postgres:
         postmaster = psutil.Process(record.pid)
         killed = [postmaster, *postmaster.children(recursive=True)]
         for process in killed:
-            process.kill()
+            # The others end by themselves as soon as the postmaster is gone.
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         psutil.wait_procs(killed, timeout=60)
 
     def stop(self) -> None:
