@@ -17,7 +17,7 @@ from dataclasses import asdict
 from typing import Any
 
 from django.db import connections, transaction
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 from django.db.utils import Error
 from django.utils import timezone
@@ -58,6 +58,7 @@ from tenants.models import (
     Erasure,
     ErasurePhase,
     MigrationBatch,
+    OperationRequest,
     OperationStatus,
     Restore,
     Tenant,
@@ -449,6 +450,9 @@ def _forget(tenant: Tenant) -> None:
     Backup.objects.using(CONTROL).filter(tenant_id=tenant.id).update(manifest=None, error="", verify_error="")
     Restore.objects.using(CONTROL).filter(tenant_id=tenant.id).update(report=None, kept_until=None)
     TenantOperation.objects.using(CONTROL).filter(tenant_id=tenant.id).update(error="")
+    # Those of the fleet that quote a tenant name it.
+    requests = OperationRequest.objects.using(CONTROL).filter(Q(tenant_id=tenant.id) | Q(error__contains=tenant.id))
+    requests.update(error="")
     batches: QuerySet[BatchTenant] = BatchTenant.objects.using(CONTROL).filter(tenant_id=tenant.id)
     MigrationBatch.objects.using(CONTROL).filter(pk__in=batches.values("batch")).update(error="")
     batches.update(error="")

@@ -72,7 +72,7 @@ def build(scratch: Scratch, source: Source, expected: Expected, code: Release, *
     scratch.hand_over()
     fingerprint, drift = _granted(scratch, source, expected, proven, work)
     on_step("migrate")
-    script = _pending(proven.reference, proven.census.history, expected, code, work)
+    script = _pending(proven.reference, proven.census.history, expected.fleet_version, code, work)
     if script is None:
         return Built(proven.census, proven.reference.version, fingerprint, drift, [])
     with owner_connection(scratch.server_session.server, scratch.database, work) as connection:
@@ -93,11 +93,14 @@ def build(scratch: Scratch, source: Source, expected: Expected, code: Release, *
 def bring_forward(
     server_session: ServerSession, database: str, history: History, code: Release, fleet_version: str, *, work: str
 ) -> list[str]:
-    """Migrate a kept database, which the owner already owns, to the fleet's version; return the applied migrations."""
+    """Migrate a kept database, which the owner already owns, to the fleet's version; return the applied migrations.
+
+    Raises `Unfit` if this code cannot migrate it to that version.
+    """
     reference = reference_for(server_session.server, server_session.major_version, history, code, work)
-    if code.is_complete(history) or reference.version == fleet_version:
+    script = _pending(reference, history, fleet_version, code, work)
+    if script is None:
         return []
-    script = rehearse(reference, history, code, work)
     with owner_connection(server_session.server, database, work) as connection:
         connection.set_autocommit(False)
         script.run(connection)
@@ -133,22 +136,22 @@ def _granted(scratch: Scratch, source: Source, expected: Expected, proven: Prove
 
 
 def _pending(
-    reference: SchemaReference, history: History, expected: Expected, code: Release, work: str
+    reference: SchemaReference, history: History, fleet_version: str, code: Release, work: str
 ) -> Script | None:
     """Return the script that migrates the database to the fleet's version; None if it already has that version."""
-    if code.is_complete(history) or reference.version == expected.fleet_version:
+    if code.is_complete(history) or reference.version == fleet_version:
         return None
-    if code.state_of(expected.fleet_version) == SchemaState.AHEAD:
+    if code.state_of(fleet_version) == SchemaState.AHEAD:
         raise Unfit(
             _("The tenant's schema version (%(version)s) is ahead of this code, which cannot migrate the backup to it.")
-            % {"version": short(expected.fleet_version)},
+            % {"version": short(fleet_version)},
             hint=_("Use the release that the tenant was migrated with."),
             code="release_outdated",
         )
-    if expected.fleet_version not in ("", code.version):
+    if fleet_version not in ("", code.version):
         raise Unfit(
             _("The source's schema version differs from the fleet's (%(fleet)s), and the fleet is behind this code.")
-            % {"fleet": short(expected.fleet_version)},
+            % {"fleet": short(fleet_version)},
             hint=_("Run `seo-gen tenant migrate --all` first."),
             page_hint=_("Migrate all tenants first, under “Fleet”."),
             code="fleet_outdated",

@@ -55,6 +55,8 @@ from tenants.models import (
     BackupStatus,
     DatabaseServer,
     Erasure,
+    OperationRequest,
+    RequestKind,
     Tenant,
     TenantOperation,
     TenantStatus,
@@ -131,6 +133,22 @@ def test_everything_is_erased_and_certified(tenant: Tenant, tmp_path: Path) -> N
     assert kinds == [("backup", file, True), ("export", str(tmp_path / "bundle.tar"), True)]
     assert row.digest == digest_of(certificate_of(row))
     assert problems(tenant) == []
+
+
+def test_errors_that_may_quote_the_tenants_contents_are_cleared(tenant_pair: tuple[Tenant, Tenant]) -> None:
+    tenant, other = tenant_pair
+    quoting = [
+        OperationRequest.objects.create(kind=kind, tenant_id=about, status="failed", requested_by="test", error=error)
+        for kind, about, error in (
+            (RequestKind.BACKUP, tenant.id, "Key (keyword)=(secret) already exists."),
+            (RequestKind.MIGRATE, "", f"Tenant {tenant.id}: Key (keyword)=(secret) already exists."),
+            (RequestKind.PROMPT_COPY, other.id, f"Tenant {tenant.id}: Key (step)=(secret) already exists."),
+            (RequestKind.MIGRATE, "", f"Tenant {other.id}: Key (keyword)=(theirs) already exists."),
+        )
+    ]
+    tenant_delete(tenant_id=tenant.id)
+    errors = [OperationRequest.objects.get(pk=request.pk).error for request in quoting]
+    assert errors == ["", "", "", quoting[3].error]
 
 
 def test_the_audit_log_is_kept_whole_and_bound_into_the_control_log(tenant: Tenant) -> None:

@@ -252,6 +252,31 @@ def test_an_older_backup_is_migrated_to_the_fleets_version_and_a_newer_one_refus
     assert everything_of(tenant) == live
 
 
+@pytest.mark.usefixtures("empty_fleet")
+def test_an_undo_waits_until_the_fleet_has_this_codes_version(
+    make_tenant: MakeTenant, tmp_path: Path, next_release: NextRelease
+) -> None:
+    """The kept database would otherwise be migrated past the other tenants."""
+    tenant = make_tenant()
+    tenant_restore(tenant_id=tenant.id, backup_file=back_up(tenant, tmp_path))
+    next_release.add("0003_plain")
+    with next_release.active():
+        assert tenant_migrate().outcome == "completed"
+    next_release.add(
+        "0004_more", '    operations = [migrations.AddField("Note", "author", models.TextField(null=True))]'
+    )
+    with next_release.active():
+        live = everything_of(tenant)
+        with pytest.raises(RestoreRefused, match="the fleet is behind this code") as refused:
+            tenant_restore_undo(tenant_id=tenant.id)
+        assert refused.value.code == "fleet_outdated"
+        assert everything_of(tenant) == live
+        assert tenant_migrate().outcome == "completed"
+        assert tenant_restore_undo(tenant_id=tenant.id).migrations == ["runs.0003_plain", "runs.0004_more"]
+        tenant.refresh_from_db()
+        assert tenant.schema_version == release().version
+
+
 LOOKS_LIKE_COMMANDS = r"""it's $$ and:
 \! touch canary
 \restrict abc
