@@ -24,6 +24,11 @@ NUMBERED_PATTERN = r"tenant-([1-9][0-9]{0,8})"
 PREFIX_PATTERN = r"^[a-z][a-z0-9_]{0,11}$"
 
 
+def owner_role(prefix: str) -> str:
+    """Return the role that owns all tenants' tables, and that prepares the transactions of batches."""
+    return f"{prefix}_owner"
+
+
 def alias_of(tenant_id: str) -> str:
     """Return the alias of the tenant's database."""
     return TENANT_PREFIX + tenant_id

@@ -12,11 +12,12 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from audit.log.entries import record
 from config.base.databases import CONTROL
 from tenants.errors import ServerError
-from tenants.files.locations import Folder, Place, place_at
+from tenants.files.locations import Folder, Place, PlaceError, place_at, reason_of_place
 from tenants.models import BackupStatus, BaseBackup, DatabaseServer, RestorePoint
 from tenants.pitr.base_backup import server_lock
 from tenants.pitr.base_backup_files import BaseBackupError, chain, completed, files_removed, remove
@@ -33,6 +34,8 @@ class PrunedServer:
     # Names of base backups.
     backups: list[str]
     wal_segments: int
+    # Why something could not be removed, as a sentence; "" otherwise.
+    problem: str = ""
 
 
 def cluster_backups_prune() -> list[PrunedServer]:
@@ -40,12 +43,20 @@ def cluster_backups_prune() -> list[PrunedServer]:
 
     Each server's newest base backup is kept, and so are backups that a kept one builds on. If a server has no base
     backup, its expired WAL is removed from a folder, but not from a bucket. An archive managed by another tool is left
-    to that tool. Servers whose base backups are being made or read are skipped this time. Raises `PlaceError`.
+    to that tool. Servers whose base backups are being made or read are skipped this time. A server whose files cannot
+    be read or removed does not stop the others: it is returned with the problem.
     """
     pruned = []
     for server in DatabaseServer.objects.using(CONTROL).order_by("name"):
         with suppress(ServerError, BaseBackupError):
-            pruned.append(_prune(server))
+            try:
+                pruned.append(_prune(server))
+            except PlaceError as error:
+                pruned.append(PrunedServer(server.name, [], 0, str(error.message)))
+            except OSError as error:
+                reason = _("Files of database server %(name)s cannot be removed: %(reason)s.")
+                found = {"name": server.name, "reason": reason_of_place(error)}
+                pruned.append(PrunedServer(server.name, [], 0, reason % found))
     return pruned
 
 

@@ -88,6 +88,11 @@ class Progress:
     def on_step(self, step: str, done: int, total: int) -> None:
         self._now = (step, done, total)
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether the operation has reached a step, in this claim or an earlier one."""
+        return bool(self._now[0])
+
     @contextmanager
     def kept(self) -> Iterator[None]:
         """Renew the lease and write the progress while the block runs."""

@@ -127,7 +127,8 @@ def _copy(batch: MigrationBatch) -> Result | None:
 
 def _batch(batch: MigrationBatch) -> Result:
     _end_batch(batch)
-    if batch.status == BatchStatus.ROLLED_BACK:
+    # A batch that was committed may have missed tenants.
+    if batch.status == BatchStatus.ROLLED_BACK or batch.error:
         raise FleetNotMigrated([batch.error])
     return {"batch": str(batch.pk), "tenants": batch.tenant_count, "migrated": batch.pending_count}
 

@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from audit.log.actor import acting_as
 from config.base.approvals import approval_given
 from config.base.errors import SeoGenError, shown_on_page
-from tenants.models import OperationRequest, RequestStatus
+from tenants.models import OperationRequest, RequestKind, RequestStatus
 from tenants.requests.claim import Progress, request_claim, request_end, request_put_back
 from tenants.requests.errors import OperationBusy, OperationLost, OperationUnfinished
 from tenants.requests.interrupted import is_unfinished, made_by, recovered
@@ -73,12 +73,12 @@ def request_work(claimed: OperationRequest) -> None:
             with progress.kept():
                 result = _attempt(claimed, progress)
         except SeoGenError as error:
-            _stopped(claimed, error)
+            _stopped(claimed, progress, error)
         except Exception as error:
             logger.exception("operation failed", extra={"action": "operation.fail", "operation": str(claimed.pk)})
             name = type(error).__name__
             message = _("Unexpected error (%(name)s); see the worker's log.") % {"name": name}
-            _stopped(claimed, SeoGenError(message, code="unexpected"))
+            _stopped(claimed, progress, SeoGenError(message, code="unexpected"))
         else:
             request_end(claimed, RequestStatus.DONE, result=result)
 
@@ -96,7 +96,7 @@ def _attempt(claimed: OperationRequest, progress: Progress) -> Result:
         return carry_out(claimed, progress.on_step)
 
 
-def _stopped(claimed: OperationRequest, error: SeoGenError) -> None:
+def _stopped(claimed: OperationRequest, progress: Progress, error: SeoGenError) -> None:
     """End a request whose operation raised an error, or put it back; its records show how far it had come."""
     if error.code in BUSY and timezone.now() - (claimed.started_at or timezone.now()) < PATIENCE:
         request_put_back(claimed, BUSY_WAIT)
@@ -104,5 +104,7 @@ def _stopped(claimed: OperationRequest, error: SeoGenError) -> None:
     if isinstance(error, OperationUnfinished) or is_unfinished(claimed):
         status = RequestStatus.UNFINISHED
     else:
-        status = RequestStatus.FAILED if made_by(claimed) else RequestStatus.REFUSED
+        # A drill makes no record.
+        has_begun = progress.has_begun if claimed.kind == RequestKind.DRILL else made_by(claimed) is not None
+        status = RequestStatus.FAILED if has_begun else RequestStatus.REFUSED
     request_end(claimed, status, code=error.code, error=str(error))

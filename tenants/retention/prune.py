@@ -108,13 +108,10 @@ def _prune_superseded() -> list[PrunedItem]:
 
 
 def _prune_clusters() -> list[PrunedItem]:
-    try:
-        servers = cluster_backups_prune()
-    except SeoGenError as error:
-        return [PrunedItem("", "base backup", "", str(error.message))]
-    return [
-        PrunedItem("", "base backup", f"{server.server}/{name}") for server in servers for name in server.backups
-    ] + [
+    servers = cluster_backups_prune()
+    problems = [PrunedItem("", "base backup", one.server, one.problem) for one in servers if one.problem]
+    removed = [PrunedItem("", "base backup", f"{one.server}/{name}") for one in servers for name in one.backups]
+    segments = [
         PrunedItem(
             "",
             "archived log",
@@ -124,6 +121,7 @@ def _prune_clusters() -> list[PrunedItem]:
         for one in servers
         if one.wal_segments
     ]
+    return problems + removed + segments
 
 
 def _prune_kept(dry_run: bool) -> list[PrunedItem]:

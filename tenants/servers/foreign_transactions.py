@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 from config.base.databases import CONTROL
 from tenants.errors import ServerError
 from tenants.models import DatabaseServer, MigrationBatch, batch_of, database_prefix
+from tenants.naming import owner_role
 from tenants.servers.session import PreparedTransaction, ServerSession
 from tenants.servers.session.locks import PREPARED
 
@@ -45,7 +46,9 @@ def sentence(one: PreparedTransaction) -> str:
 
 
 def _foreign(found: Iterable[PreparedTransaction]) -> list[PreparedTransaction]:
-    batches = {one: batch_of(one.gid) for one in found}
+    # Any role can read the name of a batch's transaction, and choose a similar one.
+    owner = owner_role(database_prefix())
+    batches = {one: batch_of(one.gid) if one.role == owner else None for one in found}
     ids = {batch_id for batch_id in batches.values() if batch_id is not None}
     known = set(MigrationBatch.objects.using(CONTROL).filter(pk__in=ids).values_list("pk", flat=True))
     return [one for one, batch_id in batches.items() if batch_id not in known]

@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from config.base.databases import CONTROL
 from tenants.errors import ServerError
 from tenants.models import DatabaseServer, MigrationBatch, batch_of, database_prefix
+from tenants.naming import owner_role
 from tenants.servers.session import LockHolder, ServerSession
 
 # SQLSTATE, PostgreSQL manual, appendix A.
@@ -62,7 +63,7 @@ def reason_for(holder: LockHolder | None, timeout_s: float) -> str:
         "state": holder.state or "?",
         "application": holder.application or "?",
     }
-    if holder.gid is not None and _is_of_batch(holder.gid):
+    if _is_of_batch(holder):
         return (
             _(
                 "A lock was not granted within %(timeout)g s. It is probably held by prepared transaction %(gid)s of a"
@@ -91,7 +92,9 @@ def reason_for(holder: LockHolder | None, timeout_s: float) -> str:
     )
 
 
-def _is_of_batch(gid: str) -> bool:
-    """Return whether a recorded batch prepared the transaction; its name alone proves nothing."""
-    batch_id = batch_of(gid)
+def _is_of_batch(holder: LockHolder) -> bool:
+    """Return whether the owner prepared the transaction for a recorded batch; its name alone proves nothing."""
+    if holder.gid is None or holder.role != owner_role(database_prefix()):
+        return False
+    batch_id = batch_of(holder.gid)
     return batch_id is not None and MigrationBatch.objects.using(CONTROL).filter(pk=batch_id).exists()

@@ -14,6 +14,7 @@ from psycopg import sql
 from config.base.database_session import parameters
 from tenants.errors import ServerError, reason_of
 from tenants.models import DatabaseServer, database_prefix
+from tenants.naming import owner_role
 
 
 def connect(
@@ -58,7 +59,7 @@ class Session:
     def __init__(self, server: DatabaseServer, prefix: str, work: str = "") -> None:
         self.server = server
         self._application = application_name(work)
-        self.owner = f"{prefix}_owner"
+        self.owner = owner_role(prefix)
         self.group = f"{prefix}_tenant"
         self._connection = self._connect()
 

@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 from audit.log.actor import Actor
 from tenants.errors import ServerError, TenantIdentityMismatch, TenantUnreachable, reason_of
 from tenants.models import DatabaseServer, Tenant, database_prefix
+from tenants.naming import owner_role
 from tenants.servers.session.base import connect
 
 
@@ -52,7 +53,7 @@ def owner_url(server: DatabaseServer, database: str) -> str:
             hint=_("Run `seo-gen control setup`, which gives it a login."),
             code="owner_login_missing",
         )
-    return location_on(server, f"{database_prefix()}_owner", server.owner_password, database).url
+    return location_on(server, owner_role(database_prefix()), server.owner_password, database).url
 
 
 def with_password(url: str, password: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -26,6 +28,7 @@ from tenants.pitr.prune import cluster_backups_prune
 from tenants.pitr.receive_wal import cluster_receive_wal
 from tenants.pitr.recover_server import Target
 from tenants.pitr.wal_archive import wal_archive_read
+from tenants.retention.prune import backup_prune
 from tenants.servers.restore_points import restore_point
 from tests.support.program import seo_gen
 from tests.support.s3 import S3Server
@@ -269,6 +272,28 @@ class TestPrune:
                 os.utime(path, (0, 0))
         [pruned] = [pruned for pruned in cluster_backups_prune() if pruned.server == server.name]
         assert pruned.wal_segments > 0 and not old.exists() and young.exists()
+
+    @pytest.mark.usefixtures("unknown")
+    def test_files_that_cannot_be_removed_are_reported(
+        self, server: DatabaseServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """And the rest of the pruning is done."""
+        stuck = self.age(cluster_backup(server_name=server.name, output=str(tmp_path)))
+        cluster_backup(server_name=server.name, output=str(tmp_path))
+
+        def refuse(path: Path) -> None:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(shutil, "rmtree", refuse)
+            [found] = [one for one in backup_prune() if one.problem]
+        reason = f"Files of database server {server.name} cannot be removed: Permission denied."
+        assert (found.what, found.problem) == (server.name, reason)
+        stuck.refresh_from_db()
+        assert stuck.status == BackupStatus.COMPLETED
+        assert [one.what for one in backup_prune() if one.kind == "base backup"] == [f"{server.name}/{stuck.name}"]
+        stuck.refresh_from_db()
+        assert stuck.status == BackupStatus.REMOVED
 
     @pytest.mark.usefixtures("unknown")
     def test_files_that_a_restore_reads_are_kept(self, server: DatabaseServer, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from datetime import timedelta
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connections
+from django.db import connections, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -19,24 +20,31 @@ from django.utils.html import strip_tags
 from pytest_django import Settings
 
 from audit.control.models import ControlAuditLog
+from audit.log.actor import acting_as
+from audit.log.entries import record
+from config.base.databases import CONTROL
 from config.base.errors import SeoGenError
+from tenants.admin.operations import duration_of
 from tenants.lifecycle.suspend import tenant_suspend
 from tenants.models import (
     Backup,
     BackupKind,
     BackupStatus,
+    BatchStatus,
     Erasure,
+    MigrationBatch,
     OperationRequest,
     OperationStatus,
+    RequestKind,
     RequestStatus,
     Tenant,
     TenantOperation,
     database_prefix,
 )
 from tenants.operations import tenant_lock
-from tenants.requests.errors import OperationAlreadyRequested, OperationUndone
+from tenants.requests.errors import FleetNotMigrated, OperationAlreadyRequested, OperationUndone
 from tenants.requests.exports import exports_expire
-from tenants.requests.interrupted import _operation
+from tenants.requests.interrupted import _operation, recovered
 from tenants.requests.work import operations_work
 from tenants.schema.inspection import database_of
 from tenants.servers.session import ServerSession
@@ -145,6 +153,32 @@ def test_restore_undo_copy_drill_and_export(browser: Client, tenant: Tenant, set
     for request in (restored, undone, drilled, copied, exported, deleted):
         assert browser.get(f"/admin/tenants/operationrequest/{request.pk}/change/").status_code == 200
     forget_erasure(Erasure.objects.get(pk=deleted.result["erasure"]))
+
+
+def test_a_drill_that_fails_has_not_been_refused(browser: Client, tenant: Tenant) -> None:
+    made = work(ask(browser, tenant, "back-up"))
+    backup = Backup.objects.get(pk=(made.result or {})["backup"])
+    file = Path(backup.place) / backup.name
+    with file.open("r+b") as damaged:
+        damaged.seek(-200, os.SEEK_END)
+        damaged.write(b"x")
+    drilled = work(ask(browser, tenant, "drill", backup=str(backup.pk)))
+    assert (drilled.status, drilled.error_code) == (RequestStatus.FAILED, "backup_corrupt"), drilled.error
+    assert duration_of(drilled)
+
+
+def test_a_recovered_migration_that_missed_a_tenant_is_reported(tenant: Tenant) -> None:
+    """As without the crash."""
+    missed = f"Tenant {tenant.id}: Someone else rolled back its prepared transaction."
+    request = OperationRequest.objects.create(
+        kind=RequestKind.MIGRATE, arguments={"dry_run": False}, requested_by="staff:test", status="running"
+    )
+    batch = MigrationBatch.objects.create(user_id="test", version="x", status=BatchStatus.COMPLETED, error=missed)
+    with acting_as("staff:test", operation_id=str(request.pk)), transaction.atomic(using=CONTROL):
+        record(using=CONTROL, action="tenant.migrate", resource_type="migration_batch", resource_id=str(batch.pk))
+    with pytest.raises(FleetNotMigrated, match=missed):
+        recovered(request, lambda step, done, total: None)
+    batch.delete()
 
 
 def assert_export_is_downloaded_and_expires(browser: Client, bundle: Backup, settings: Settings) -> None:
