@@ -124,8 +124,8 @@ class OperatorCommand(BaseCommand):
         """
         if options.get("approval") and options.get("request_approval"):
             raise Refusal(
-                _("--approval uses an approval, and --request-approval requests one."),
-                hint=_("Pass one of the two."),
+                _("--approval and --request-approval cannot be used together."),
+                hint=_("Pass --approval to use an approval, or --request-approval to request one."),
                 code="options_conflict",
             )
         if (options.get("approval") or options.get("request_approval")) and not self.needs_second_person(options):
