@@ -217,7 +217,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
         return sentences(entry.details, resource_id=entry.resource_id, label=self._label_of(entry), words=words)
 
     def _about(self, entry: AuditEntry) -> str | None:
-        """Return the name that the entry holds, or else the step that it is about, as people read it."""
+        """Return the name that the entry holds, or else its step as people read it; None if it holds neither."""
         name = _name_in(entry)
         step = entry.details.get("step") if isinstance(entry.details, dict) else None
         if name or not isinstance(step, str):

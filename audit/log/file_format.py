@@ -77,7 +77,7 @@ def json_line(fields: list[str | None], hash_of_entry: str) -> bytes:
 
 
 def parse_line(line: bytes) -> tuple[list[str | None], str]:
-    """Return (text of each of FIELDS, entry hash).
+    """Return (text of each of FIELDS, or None for NULL; entry hash).
 
     Raises ValueError, KeyError or TypeError if the line is not an entry.
     """

@@ -86,7 +86,7 @@ class OperatorCommand(BaseCommand):
             self.present(document)
 
     def _approved(self, options: Mapping[str, Any]) -> Any:
-        """Call `perform`; with --request-approval, only request the missing approval, and raise `Refusal`."""
+        """Return what `perform` returns; with --request-approval, only request the approval, and raise `Refusal`."""
         reason = options.get("request_approval")
         try:
             with approval_wanted(bool(reason)):
