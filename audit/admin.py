@@ -80,7 +80,8 @@ class AuditEntryAdmin(ReadOnlyAdmin):
         *("user_id", "details__name", "details__model", "=resource_id", "=resource_type", "=operation_id", "=action"),
     )
     search_help_text = _(
-        "Part of a person's or an object's name; or an exact object id, operation id, resource or action"
+        "Part of a person's or an object's name; or an exact object id, operation id, resource or action, such as"
+        " run.create"
     )
     fields: ClassVar[tuple[str, ...]] = (
         *("time", "user_id", "whole_action", "all_sentences", "link", "shown_type", "resource_id"),

@@ -98,7 +98,7 @@ def log_summary(lines: Iterator[bytes], chain_identity: UUID | str) -> LogSummar
 
 
 def archive_problem(archive: AuditArchive) -> str:
-    """Return what is wrong with an archived log, or "" if its entries still match their number, digest and chain."""
+    """Return what is wrong with an archived log, or "" if its entries match its summary. Ignores `head_hash`."""
     found = log_summary(archived_lines(archive.identity), archive.chain_identity)
     if found.digest != archive.digest or found.entries != archive.entries:
         if found.first_bad is not None and found.first_bad != archive.first_bad:
