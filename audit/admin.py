@@ -80,7 +80,8 @@ class AuditEntryAdmin(ReadOnlyAdmin):
         *("user_id", "details__name", "details__model", "=resource_id", "=resource_type", "=operation_id", "=action"),
     )
     search_help_text = _(
-        "Part of a person's or an object's name; or an exact object id, operation id, resource or action"
+        "Part of a person's or an object's name; or an exact object id, operation id, resource or action, such as"
+        " run.create"
     )
     fields: ClassVar[tuple[str, ...]] = (
         *("time", "user_id", "whole_action", "all_sentences", "link", "shown_type", "resource_id"),
@@ -217,7 +218,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
         return sentences(entry.details, resource_id=entry.resource_id, label=self._label_of(entry), words=words)
 
     def _about(self, entry: AuditEntry) -> str | None:
-        """Return the name that the entry holds, or else the step that it is about, as people read it."""
+        """Return the name that the entry holds, or else its step as people read it; None if it holds neither."""
         name = _name_in(entry)
         step = entry.details.get("step") if isinstance(entry.details, dict) else None
         if name or not isinstance(step, str):

@@ -111,7 +111,7 @@ TITLES = {
     "run.read": _("Run read"),
     "run.reconcile": _("Run summaries rebuilt"),
     "cost.reconcile": _("Daily costs rebuilt"),
-    "cost.compare": _("Daily costs compared"),
+    "cost.compare": _("Differences in daily costs found"),
     "cost.export": _("Costs downloaded"),
     "step.start": _("Step started"),
     "step.complete": _("Step completed"),

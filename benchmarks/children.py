@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-# Where `make bench` installs requirements.txt, apart from the product's own packages.
+# Where `make bench` installs benchmarks/requirements.txt, apart from the product's own packages.
 RIVALS = Path(sys.prefix) / "share" / "benchmarks"
 END_WAIT_S = 10.0
 

@@ -70,7 +70,7 @@ def manage(argv: Sequence[str]) -> int:
 
 
 def _guarded(run: Callable[[], int], words: Sequence[str]) -> int:
-    """Call `run`, and return the exit status. Report an expected failure as an error, without a traceback."""
+    """Call `run`, and return the exit status; report an expected failure as an error unless `--traceback` is given."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     if "--traceback" in words:
         with _surroundings(words):

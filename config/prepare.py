@@ -34,7 +34,7 @@ def servers(home: stack.Home | None = None) -> None:
 def control_database(home: stack.Home | None = None) -> None:
     """Set up the embedded control database if it is new, has moved, or is older than this code.
 
-    A control database named in the environment is left alone: its operator runs `control_setup`.
+    A control database named in the environment is left alone: its operator runs `control_setup`. Raises StackError.
     """
     home = home or stack.find_home()
     wanted = _fingerprint(home)

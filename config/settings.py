@@ -215,7 +215,7 @@ LLM_TIMEOUT_S = env.number("LLM_TIMEOUT_S", default=600.0, least=0.1)
 LLM_STALL_TIMEOUT_S = env.number("LLM_STALL_TIMEOUT_S", default=120.0, least=0.1)
 LOCAL_LLM_URL = env.address("LOCAL_LLM_URL", default="")
 # After this many faults of a provider in a row, all within the window after the first, its model gets no calls for
-# LLM_BREAKER_OPEN_S. Then one call tries the model again. Each time it fails, the pause doubles, up to the maximum.
+# LLM_BREAKER_OPEN_S. Then one call tries the model again. Each time it fails, that time doubles, up to the maximum.
 LLM_BREAKER_FAULTS = env.whole_number("LLM_BREAKER_FAULTS", default=5, least=1)
 LLM_BREAKER_WINDOW_S = env.number("LLM_BREAKER_WINDOW_S", default=60.0, least=0.1)
 LLM_BREAKER_OPEN_S = env.number("LLM_BREAKER_OPEN_S", default=30.0, least=0.1)
@@ -266,9 +266,10 @@ BACKUP_AGE_RECIPIENT = env.str("BACKUP_AGE_RECIPIENT", default="")
 BACKUP_AGE_IDENTITY_FILE = env.str("BACKUP_AGE_IDENTITY_FILE", default="")
 # Destination of the daily backup of all tenants, a folder or s3://bucket/prefix; "" for no daily backup.
 BACKUP_DAILY_OUTPUT = env.str("BACKUP_DAILY_OUTPUT", default="")
-# Where the backups and exports go that staff ask for in the admin: a folder or s3://bucket/prefix; "" for the daily
-# backup's destination, or else a folder in SEO_GEN_HOME.
+# Where the backups go that staff ask for in the admin: a folder or s3://bucket/prefix; "" for the daily backup's
+# destination, or else a folder in SEO_GEN_HOME.
 BACKUP_OUTPUT = env.str("BACKUP_OUTPUT", default="") or BACKUP_DAILY_OUTPUT or str(HOME / "backups")
+# The same for exports; "" for a folder in SEO_GEN_HOME.
 EXPORT_OUTPUT = env.str("EXPORT_OUTPUT", default="") or str(HOME / "exports")
 # After this, an export that staff asked for in the admin is removed.
 EXPORT_RETENTION_DAYS = env.whole_number("EXPORT_RETENTION_DAYS", default=7, most=CENTURY_DAYS)

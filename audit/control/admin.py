@@ -66,7 +66,8 @@ class ArchivedAuditLogAdmin(AuditEntryAdmin):
     list_filter = (ArchivedTenantFilter, *AuditEntryAdmin.list_filter)
     search_fields = ("=tenant_id", *AuditEntryAdmin.search_fields)
     search_help_text = gettext_lazy(
-        "Part of a person's or an object's name; or an exact tenant id, object id, operation id, resource or action"
+        "Part of a person's or an object's name; or an exact tenant id, object id, operation id, resource or action,"
+        " such as run.create"
     )
     fields = ("tenant_id", "identity", *AuditEntryAdmin.fields)
     # The inherited action would export the control database's own log; `seo-gen audit export` exports one tenant's.

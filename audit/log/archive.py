@@ -60,7 +60,7 @@ def log_archive(source: BaseDatabaseWrapper, *, tenant_id: str, identity: UUID, 
     if here != there:
         raise ArchiveDiffers(tenant_id)
     head = chain_head(source)
-    # If the head does not match, entries are missing after the last one.
+    # If the head does not match, entries are missing after the last one, or the head itself was changed or removed.
     ends_well = head == here.head
     return AuditArchive.objects.using(CONTROL).create(
         tenant_id=tenant_id,
@@ -98,7 +98,7 @@ def log_summary(lines: Iterator[bytes], chain_identity: UUID | str) -> LogSummar
 
 
 def archive_problem(archive: AuditArchive) -> str:
-    """Return what is wrong with an archived log, or "" if it is unchanged since it was archived."""
+    """Return what is wrong with an archived log, or "" if its entries match its summary. Ignores `head_hash`."""
     found = log_summary(archived_lines(archive.identity), archive.chain_identity)
     if found.digest != archive.digest or found.entries != archive.entries:
         if found.first_bad is not None and found.first_bad != archive.first_bad:

@@ -77,7 +77,7 @@ def json_line(fields: list[str | None], hash_of_entry: str) -> bytes:
 
 
 def parse_line(line: bytes) -> tuple[list[str | None], str]:
-    """Return (text of each of FIELDS, entry hash).
+    """Return (text of each of FIELDS, or None for NULL; entry hash).
 
     Raises ValueError, KeyError or TypeError if the line is not an entry.
     """
@@ -86,7 +86,7 @@ def parse_line(line: bytes) -> tuple[list[str | None], str]:
 
 
 def lines_check(lines: Iterable[bytes], identity: UUID) -> tuple[int | None, ChainHead]:
-    """Return (number of the first bad line or None, end of the chain before it)."""
+    """Return (number of the first bad line, end of the chain before it); (None, end of the chain) if all are good."""
     head = ChainHead(0, genesis_of(identity))
     for number, line in enumerate(lines, start=1):
         try:

@@ -51,12 +51,12 @@ class AnchorReport:
 
     run: UUID
     at: datetime
-    # How many logs were checked, and how many anchors were taken.
+    # How many logs were to be checked, and how many anchors were taken.
     logs: int
     anchors: int
     # {"place", "name", "sha256"}; None if AUDIT_ANCHOR_OUTPUT is not set, or the document could not be written.
     document: dict[str, object] | None
-    # One sentence for each log that could not be anchored, and for a document that could not be written.
+    # One message for each log that could not be anchored, and for a document that could not be written.
     problems: list[str] = field(default_factory=list)
 
 
@@ -163,7 +163,7 @@ def _end(ends: Ends, *, genesis: str, guard_hash: str, name: str) -> _End:
 def _document(run: UUID, at: datetime, anchors: list[Anchor], problems: list[str]) -> dict[str, object] | None:
     """Write the document, and return {"place", "name", "sha256"}; None if no place is set.
 
-    If writing fails, add a sentence about it to `problems`, and return None.
+    If writing fails, add a message about it to `problems`, and return None.
 
     Call this before the transaction, which blocks every other writer of the control log.
     """

@@ -41,7 +41,7 @@ class Anchoring:
 
 @dataclass
 class Evidence:
-    # How many documents were read; None if no place for documents is set or it could not be read.
+    # How many valid documents were read; None if no place for documents is set or it could not be read.
     documents: int | None = None
     problems: list[Problem] = field(default_factory=list)
     # Keyed by identity: anchors from documents whose run the control log lacks or records differently.
@@ -135,7 +135,7 @@ def _take_documents(found: Evidence, place: Place, runs: dict[str, Anchoring]) -
             found.problems.append(
                 Problem(
                     Kind.ANCHOR,
-                    _("The anchors in %(name)s differ from those recorded in the control log.") % {"name": kept.name},
+                    _("The anchors in %(name)s do not match their digest in the control log.") % {"name": kept.name},
                 )
             )
     found.documents = len(links)

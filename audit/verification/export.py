@@ -72,7 +72,7 @@ def audit_export(*, tenant_id: str | None, output: str) -> AuditExport:
 
     A log whose chain is broken is exported unchanged, because it is evidence. Uses constant memory. Raises
     `UnknownTenant`; `TenantNotActive` if there is no log to read; `TenantBusy`, `TenantUnfinished` or `FleetUnfinished`
-    if the tenant is being changed; or `PlaceError`, also if the file exists.
+    if the tenant is being changed; what `tenant_context` raises; or `PlaceError`, also if the file exists.
     """
     place, name = split_file(output)
     place.require_new(name)

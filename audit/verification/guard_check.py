@@ -20,7 +20,7 @@ from django.utils.translation import gettext as _
 from audit.log.safe_search_path import catalog_only
 from audit.verification.expected_guards import EXPECTED
 
-# {"trigger prevent_audit_log_modification on audit_logs": "before update, delete for each row …", …}
+# {"trigger prevent_audit_log_modification on audit_logs": "before delete update for each row …", …}
 Guards = dict[str, str]
 
 TABLES: Mapping[str, Sequence[str]] = {

@@ -110,7 +110,7 @@ def audit_verify(*, tenant_id: str | None = None, on_progress: OnProgress = igno
 
 
 def _which(tenant_id: str | None) -> tuple[list[Tenant], list[AuditArchive], list[Tenant]]:
-    """Return (tenants to verify, archives to verify, erased tenants without an archive)."""
+    """Return (tenants to verify, archives to verify, erased tenants without an archive). Raises `UnknownTenant`."""
     tenants = Tenant.objects.using(CONTROL).select_related("server").order_by("id")
     archives = AuditArchive.objects.using(CONTROL).order_by("tenant_id", "archived_at")
     if tenant_id is not None:

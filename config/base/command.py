@@ -86,7 +86,7 @@ class OperatorCommand(BaseCommand):
             self.present(document)
 
     def _approved(self, options: Mapping[str, Any]) -> Any:
-        """Call `perform`; with --request-approval, only request the missing approval, and raise `Refusal`."""
+        """Return what `perform` returns; with --request-approval, only request the approval, and raise `Refusal`."""
         reason = options.get("request_approval")
         try:
             with approval_wanted(bool(reason)):
@@ -124,8 +124,8 @@ class OperatorCommand(BaseCommand):
         """
         if options.get("approval") and options.get("request_approval"):
             raise Refusal(
-                _("--approval uses an approval, and --request-approval requests one."),
-                hint=_("Pass one of the two."),
+                _("--approval and --request-approval cannot be used together."),
+                hint=_("Pass --approval to use an approval, or --request-approval to request one."),
                 code="options_conflict",
             )
         if (options.get("approval") or options.get("request_approval")) and not self.needs_second_person(options):

@@ -92,7 +92,7 @@ class LiteralEnv(environ.Env):  # type: ignore[misc]
     def address(self, var: str, default: Any = environ.Env.NOTSET) -> str:
         """Return a URL, or several separated by ";" or ",", after checking that libraries can parse them.
 
-        Libraries' errors would quote part of a password that contains "/", "?" or "#".
+        Raises `ImproperlyConfigured`. Libraries' errors would quote part of a password that contains "/", "?" or "#".
         """
         value = str(self.get_value(var, default=default))
         try:

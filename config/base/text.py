@@ -30,7 +30,7 @@ def is_blank(text: str) -> bool:
 
 
 def has_control_characters(text: str) -> bool:
-    """Return whether a one-line text contains characters that break lines, terminals or the writing direction.
+    """Return whether a text contains control characters, line breaks, lone surrogates or direction overrides.
 
     Spaces of every width are allowed, including ideographic and no-break spaces, and so are joiners.
     (`str.isprintable` rejects those.)

@@ -33,7 +33,7 @@ class Refused(SeoGenError):
 
 
 def let_refusals_pass(command: BaseCommand) -> BaseCommand:
-    """Make the command raise `Refused` instead of ``CommandError`` or `SeoGenError`, unless `--traceback` was given."""
+    """Make the command raise `Refused` for `CommandError` and `SeoGenError`, unless given `--traceback`; return it."""
     from django.core.management.base import CommandError, SystemCheckError
 
     execute = command.execute

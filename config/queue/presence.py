@@ -1,4 +1,4 @@
-"""Record every few seconds that this worker is running, so that `run show` can say when a worker was last seen."""
+"""Record every few seconds that this worker is running, so that pages and `run show` can say when one was last seen."""
 
 from __future__ import annotations
 

@@ -134,7 +134,8 @@ class ConflictAdmin(UnfoldModelAdmin):
     def _lock(self, request: HttpRequest, object_id: str, *, deletes: bool = False) -> Conflict | None:
         """Lock the object until the transaction ends; note its conflict with what the page showed, and return it.
 
-        Return None if there is no conflict, or if the person may not change or delete the object, which Django refuses.
+        Return None if there is no conflict. Also return None if the object is gone, or if the person may not change or
+        delete it; Django then refuses the request.
         """
         alias = router.db_for_write(self.model)
         found = self.get_object(request, unquote(object_id))

@@ -57,7 +57,7 @@ def _name(report: LogReport) -> str:
 
 def _found(problems: int) -> str:
     if not problems:
-        return _("intact")
+        return _("no problems")
     return ngettext("%(count)d problem", "%(count)d problems", problems) % {"count": problems}
 
 

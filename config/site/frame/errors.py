@@ -1,4 +1,4 @@
-"""The error pages of both sites. Each says what is wrong and links back to the overviews.
+"""The error pages of both sites. Each says what is wrong; all but that of an unknown address link to the overviews.
 
 They query no database and do not need the request's user, since either may be what failed.
 """
@@ -31,7 +31,7 @@ def bad_request(request: HttpRequest, exception: Exception | None = None) -> Htt
         # Links of this page would lead to the same address.
         return error_response(HTTPStatus.BAD_REQUEST, _("Unknown address"), text, has_links=False)
     title = _("This request cannot be understood")
-    text = _("Your browser sent something incomplete or altered. Go back, reload the page and try again.")
+    text = _("Your browser sent something incomplete, altered or too large. Go back, reload the page and try again.")
     return error_response(HTTPStatus.BAD_REQUEST, title, text)
 
 
@@ -49,7 +49,7 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpR
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Handle a server error (Django's `handler500`): an unavailable database is not a bug."""
+    """Handle a server error (Django's `handler500`): an unavailable or busy database is not a bug."""
     if not isinstance(sys.exc_info()[1], (OperationalError, InterfaceError)):
         text = _(
             "Something went wrong here. The error was logged. If you were changing something, check whether it was"
@@ -58,8 +58,8 @@ def server_error(request: HttpRequest) -> HttpResponse:
         return error_response(HTTPStatus.INTERNAL_SERVER_ERROR, _("Server error"), text)
     # Even then: an earlier transaction of the request, or one whose confirmation was lost, may be committed.
     text = _(
-        "The database is unavailable right now. Try again in a minute; if you were changing something, check first"
-        " whether it was saved."
+        "The database is unavailable or too busy right now. Try again in a minute; if you were changing something,"
+        " check first whether it was saved."
     )
     response = error_response(HTTPStatus.SERVICE_UNAVAILABLE, _("Not available at the moment"), text)
     response.headers["Retry-After"] = str(RETRY_AFTER_S)
@@ -79,7 +79,7 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 def error_response(
     status: HTTPStatus, title: str, text: str, hint: str = "", *, has_links: bool = True
 ) -> HttpResponse:
-    """Return the error page, with links to the overviews."""
+    """Return the error page; with `has_links`, with links to the overviews."""
     tenant = current_tenant_or_none()
     context = {
         "status": status.value,

@@ -92,7 +92,7 @@ def tenants_found(request: HttpRequest, query: str, most: int) -> list[Hit]:
 def _tenant_hit(tenant: Tenant, page: str, may_manage: bool) -> Hit:
     if tenant.status == TenantStatus.ACTIVE:
         return Hit(tenant.name, tenant_url(tenant.pk, page), tenant.pk, "domain")
-    # It has no site now; its page on the control site says why, and can resume it.
+    # It has no site now; its page on the control site says why, and can resume it if it is suspended.
     url = control_url("admin:tenants_tenant_change", tenant.pk) if may_manage else ""
     return Hit(tenant.name, url, f"{tenant.pk} · {TenantStatus(tenant.status).label}", "domain_disabled")
 

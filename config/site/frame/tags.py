@@ -106,7 +106,7 @@ def _title_of(cl: Any) -> str:
 
 
 def _row(context: RequestContext) -> Model | None:
-    """Return the row that the page is about, if it is about one."""
+    """Return the row that the page is about; None if there is no such row."""
     found = (context.get("original"), context.get("object"))
     return next((one for one in found if isinstance(one, Model)), None)
 

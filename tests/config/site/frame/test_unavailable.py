@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from tests.support.staff import Filled
 
 SENTENCE = (
-    "The database is unavailable right now. Try again in a minute; if you were changing something, check first whether"
-    " it was saved."
+    "The database is unavailable or too busy right now. Try again in a minute; if you were changing something, check"
+    " first whether it was saved."
 )
 
 
