@@ -140,7 +140,8 @@ class _Starter:
     def _launch(self, service: Service, fixed: int | None, old: ServiceRecord | None) -> int:
         """Launch the service, wait until it is ready, and return its port.
 
-        If its previous port is taken, use another one; if its fixed port is taken, raise `PortTaken`.
+        If its previous port is taken, another one is used. Raises `PortTaken` if its fixed port is taken, or
+        `StackError` if it does not become ready.
         """
         port = fixed or (old.port if old else 0)
         deadline = time.monotonic() + (RETRY_WAIT_S if self._is_recovering(service) else 0)
