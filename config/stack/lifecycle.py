@@ -203,7 +203,9 @@ class _Starter:
         except ValueError as error:
             raise StackError(f"{service.port_variable} is not a port number: {raw}.", code="port_invalid") from error
         if not 0 < port < 65536:
-            raise StackError(f"{port} is not a port number.", hint="Ports are 1 to 65535.", code="port_invalid")
+            raise StackError(
+                f"{service.title} cannot use port {port}.", hint="Ports are 1 to 65535.", code="port_invalid"
+            )
         return port
 
     def _record(self, service: Service, port: int, running: psutil.Process) -> None:
