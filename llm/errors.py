@@ -61,7 +61,7 @@ class CallAborted(LLMTransientError):
 
 
 class PromptTooLong(LLMPermanentError):
-    """The prompt exceeds the model's context window, no matter how its tokens are counted."""
+    """The prompt fills the model's context window, no matter how its tokens are counted."""
 
     code = "llm_prompt_too_long"
 
@@ -147,8 +147,8 @@ class ForeignKeyVariable(LLMPermanentError):
             _("The provider %(provider)s calls %(host)s, but its key variable is not named for that vendor.")
             % {"provider": provider_id, "host": host},
             hint=_(
-                "Use a variable that begins with the vendor's name, such as OPENAI_…_API_KEY, or add the host to"
-                " LLM_ALLOWED_HOSTS."
+                "Use a variable that begins as the vendor's own does, with ANTHROPIC_, GEMINI_ or OPENAI_, and ends in"
+                " _API_KEY, or add the host to LLM_ALLOWED_HOSTS."
             ),
         )
 
@@ -296,7 +296,7 @@ class PricesChanged(LLMPermanentError):
 
 
 class ComparisonOutdated(LLMPermanentError):
-    """The prices, the price list or the day changed after a person had seen the comparison."""
+    """The models, their prices, the price list or the day changed after a person had seen the comparison."""
 
     code = "llm_prices_comparison_outdated"
 

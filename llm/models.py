@@ -37,7 +37,7 @@ class LLMProvider(models.Model):
 
     id = models.TextField(_("id"), primary_key=True)
     display_name = models.TextField(_("name"))
-    # None: the provider's own public address.
+    # None: the vendor's own public address, or LOCAL_LLM_URL.
     api_base_url = models.TextField(
         _("API base URL"),
         null=True,
@@ -180,10 +180,10 @@ class StepLLMDefault(models.Model):
         _("if the output is truncated"), choices=OnTruncation, default=OnTruncation.RETRY, db_default=OnTruncation.RETRY
     )
 
-    # Only the workers have the provider's key: other processes do not require it.
+    # Only the workers have the key of the provider or of a fallback: other processes do not require it.
     key_at_workers = models.BooleanField(_("only workers have the key"), default=False, db_default=False)
     # [{"provider", "model_class"}] (`llm.types.Fallback`), in order: what runs use instead while the breaker of the
-    # step's model is open, or once the model is retired.
+    # step's model is open, or once the model is retired, inactive or gone.
     fallbacks = models.JSONField(_("fallbacks"), default=list, db_default=[], blank=True)
 
     class Meta:

@@ -61,9 +61,7 @@ def step_route(
 
 
 def retiring_steps() -> list[tuple[str, str]]:
-    """Return each step of the pipeline with a sentence about its model, and about each of its fallbacks' models, that
-    was retired or will be.
-    """
+    """Return (step, sentence) for each model of a step or its fallbacks that was, is being or will be retired."""
     found = []
     for step in pipeline():
         routes = [Fallback(step.provider_id, step.model_class), *step.fallbacks]
@@ -73,7 +71,7 @@ def retiring_steps() -> list[tuple[str, str]]:
 
 
 def _retirement_of(route: Fallback) -> str | None:
-    """Return a sentence if the route's model was retired or will be."""
+    """Return a sentence if the route's model was, is being or will be retired; otherwise None."""
     with suppress(LLMError):  # a route without a model is a different problem
         model = resolve_model(route.provider_id, route.model_class)
         row = LLMModel.objects.using(CONTROL).get(provider_id=model.provider_id, model_name=model.model_name)

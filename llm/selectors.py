@@ -111,7 +111,7 @@ def cheapest_model(provider_id: str) -> ResolvedModel:
 
 
 def active_providers() -> list[str]:
-    """Return the ids of the active providers, in order."""
+    """Return the ids of the active providers, in alphabetical order."""
     active = LLMProvider.objects.using(DEFAULT_DB_ALIAS).filter(is_active=True)
     return list(active.order_by("pk").values_list("pk", flat=True))
 

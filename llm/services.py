@@ -23,9 +23,9 @@ _SEED_LOCK = 0x6C6C6D63
 def catalogue_seed() -> SeedReport:
     """Insert the rows of `llm.catalogue` that the database lacks. Safe to repeat; never changes existing rows.
 
-    Decisions of staff are respected. If a provider already has a model of the same class, a new one is added inactive,
-    so that an upgrade does not move runs to it. The pipeline is only written if it has no steps at all, so that a
-    removed step does not come back.
+    Decisions of staff are respected. A new provider is added inactive if there already are others, and a new model if
+    its provider already has one of the same class, so that an upgrade does not move runs to it. The pipeline is only
+    written if it has no steps at all, so that a removed step does not come back.
     """
     with transaction.atomic(using=DEFAULT_DB_ALIAS):
         # If two processes do this at the same time, the second waits and finds nothing missing.

@@ -31,7 +31,7 @@ class PastRuns(Protocol):
     ) -> Mapping[str, object]:
         """Return the values that the step's prompt would get in this run.
 
-        They are the run's inputs, the outputs of its other steps, and the step's review comment.
+        They are the run's inputs, the outputs of its steps that `variables` names, and the step's review comment.
 
         Call this in the tenant's context. Raises `UnknownRun`, `InvalidRunConfig`, `MissingFile`, `DigestMismatch` or
         `StorageError`.

@@ -1,4 +1,4 @@
-"""The frame of every admin page: whose data it shows, its color and scripts, links to other sites, and the menu."""
+"""The frame of every admin page: whose data it shows, its color and scripts, and the menu."""
 
 from __future__ import annotations
 
@@ -270,7 +270,7 @@ def _tenant(request: HttpRequest) -> Tenant | None:
         return None
     found: Tenant | None = getattr(request, TENANT, None)
     if found is None:
-        # Once per request, since every function above needs it.
+        # Once per request, since many functions above need it.
         found = tenant_get(active.id)
         setattr(request, TENANT, found)
     return found

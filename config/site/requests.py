@@ -1,7 +1,7 @@
 """Ignore or reject NUL characters and malformed ids, so that no page of either admin site has to handle them.
 
-PostgreSQL cannot store NUL in text, and an id must be a number or a UUID. Without these checks, both would cause a
-server error.
+PostgreSQL cannot store NUL in text, and most models' ids must be numbers or UUIDs. Without these checks, both would
+cause a server error.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ class InvalidRequest(SeoGenError):
 def wellformed(request: HttpRequest, model: type[Model] | None, arguments: dict[str, Any]) -> Iterator[None]:
     """Serve a request only if its URL could name an existing object; `arguments` are those of the URL pattern.
 
-    Raises `Http404` for an id that `model` cannot have. Parameters with a NUL are ignored. The fields of a form refuse
-    a NUL; if another value of a POST has one and causes an error, `InvalidRequest` is raised.
+    Raises `Http404` for a path with a NUL and for an id that `model` cannot have. Parameters with a NUL are ignored.
+    The fields of a form refuse a NUL; if another value of a POST has one and causes an error, `InvalidRequest` is
+    raised.
     """
     _require_possible(request, model, arguments)
     if _holds_nul(request.GET):

@@ -39,7 +39,7 @@ class Scoped(StaffAdmin):
 
 
 def scoped_view(view: Callable[..., Any], request: HttpRequest, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Call a view of the control site; raise `Http404` if its URL names a row that the person may not see.
+    """Call a view of the control site; raise `Http404` if its URL names a row that does not exist or is not visible.
 
     While the view runs and its page is rendered, permissions are those for the tenant of that row.
     """
@@ -65,7 +65,7 @@ def rendered(response: HttpResponseBase) -> HttpResponseBase:
 def _row_of(admin: StaffAdmin, request: HttpRequest, kwargs: dict[str, Any]) -> Model | None:
     """Return the row that a URL names; None if it names none, or if the rows are not limited by tenant here.
 
-    Raises `Http404` if the person may not see the row.
+    Raises `Http404` if there is no such row, or the person may not see it.
     """
     named = {name: value for name, value in kwargs.items() if name not in NO_ROW and value is not None}
     if admin.tenant_path in (NO_TENANT, OWN_SCOPE) or not named:

@@ -140,7 +140,8 @@ class _Starter:
     def _launch(self, service: Service, fixed: int | None, old: ServiceRecord | None) -> int:
         """Launch the service, wait until it is ready, and return its port.
 
-        If its previous port is taken, use another one; if its fixed port is taken, raise `PortTaken`.
+        If its previous port is taken, another one is used. Raises `PortTaken` if its fixed port is taken, or
+        `StackError` if it does not become ready.
         """
         port = fixed or (old.port if old else 0)
         deadline = time.monotonic() + (RETRY_WAIT_S if self._is_recovering(service) else 0)
@@ -202,7 +203,9 @@ class _Starter:
         except ValueError as error:
             raise StackError(f"{service.port_variable} is not a port number: {raw}.", code="port_invalid") from error
         if not 0 < port < 65536:
-            raise StackError(f"{port} is not a port number.", hint="Ports are 1 to 65535.", code="port_invalid")
+            raise StackError(
+                f"{service.title} cannot use port {port}.", hint="Ports are 1 to 65535.", code="port_invalid"
+            )
         return port
 
     def _record(self, service: Service, port: int, running: psutil.Process) -> None:

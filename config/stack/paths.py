@@ -6,7 +6,7 @@ from pathlib import Path
 
 from config.stack.errors import StackError
 
-# Only the owner's group may read logs.
+# Only the owner and its group may read logs.
 LOG_FOLDER_MODE = 0o750
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -42,7 +42,7 @@ class Home:
             if (self.path / "log").stat().st_uid == os.geteuid():
                 (self.path / "log").chmod(LOG_FOLDER_MODE)
         except OSError as error:
-            message = f"The stack's folder {self.path} cannot be created: {error.strerror}."
+            message = f"The stack's folder {self.path} cannot be created or written to: {error.strerror}."
             raise StackError(
                 message, hint="Set SEO_GEN_HOME to a folder that you own.", code="home_not_writable"
             ) from error

@@ -122,7 +122,7 @@ class Postgres(Service):
         return True
 
     def replaced(self, elsewhere: Set[str]) -> bool:
-        # The other two belong to the same server; an external control database brings its own, or needs none.
+        # The other variables belong to the same server; an external control database brings its own, or needs none.
         return "DATABASE_URL" in elsewhere
 
     def settings(self, home: Home, secrets: Secrets, port: int) -> Mapping[str, str]:
@@ -182,7 +182,7 @@ def _run_roles_file(secrets: Secrets, port: int) -> None:
     )
     if made.returncode:
         raise StackError(
-            f"PostgreSQL's roles cannot be created: {made.stderr.strip() or 'psql left no message'}",
+            f"PostgreSQL's roles and databases cannot be created: {made.stderr.strip() or 'psql left no message'}",
             code="postgres_roles_not_made",
         )
 
@@ -211,7 +211,10 @@ def _connect(secrets: Secrets, port: int) -> Connection:
 
 
 def _ensure_cluster(folder: Path, binaries: Path, secrets: Secrets, identity: tuple[int, int] | None) -> Path:
-    """Return the data directory. initdb fills a scratch directory, which is then renamed, so no partial one is used."""
+    """Return the data directory; create it if it is missing.
+
+    initdb fills a scratch directory, which is then renamed, so no partial one is used.
+    """
     data, password = folder / "data", folder / "initdb.password"
     password.unlink(missing_ok=True)
     for abandoned in folder.glob("data.new*"):

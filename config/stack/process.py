@@ -97,7 +97,7 @@ def leads_session(process: psutil.Process) -> bool:
 
 
 def end(process: psutil.Process, steps: Sequence[tuple[signal.Signals, float]]) -> None:
-    """Send each signal in turn, and wait the given number of seconds after each, until the process is gone."""
+    """Send each signal in turn, and wait up to the given number of seconds after each, until the process is gone."""
     for number, wait_s in steps:
         try:
             process.send_signal(number)

@@ -114,8 +114,11 @@ def _acquire(descriptor: int, home: Home, deadline: float) -> None:
             return
         except BlockingIOError as error:
             if time.monotonic() > deadline:
-                message = f"Another command has been starting or stopping the stack in {home.path} for minutes."
-                raise StackError(message, hint="Wait for it, or stop it.", code="stack_busy") from error
+                raise StackError(
+                    f"Another command has been starting, stopping or preparing the stack in {home.path} for minutes.",
+                    hint="Wait for it, or stop it.",
+                    code="stack_busy",
+                ) from error
             time.sleep(0.05)
 
 

@@ -109,14 +109,14 @@ def _made_meanwhile(name: str, error: Exception) -> pwd.struct_passwd:
         return pwd.getpwnam(name)
     except KeyError:
         raise StackError(
-            f"PostgreSQL does not run as root, and the system user {name} cannot be created.",
-            hint=f"Create it by hand, or work as an ordinary user ({_why(error)}).",
+            f"PostgreSQL does not run as root, and the system user {name} cannot be created: {_why(error)}.",
+            hint="Create it by hand, or work as an ordinary user.",
             code="system_user_missing",
         ) from error
 
 
 def _why(error: Exception) -> str:
-    return str(getattr(error, "stderr", "") or error).strip()
+    return str(getattr(error, "stderr", "") or error).strip().rstrip(".")
 
 
 def _locked_folders(account: pwd.struct_passwd, path: Path) -> Iterator[Path]:

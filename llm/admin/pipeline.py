@@ -81,15 +81,15 @@ class FallbacksField(forms.CharField):
 
 
 class StepPageForm(StepLLMDefaultForm):
-    """The form of a step's own page; the list does not show fallbacks."""
+    """The form of a step's own page, which also has the fallbacks; in the list they cannot be changed."""
 
     fallbacks = FallbacksField(
         label=gettext_lazy("Fallbacks"),
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
         required=False,
         help_text=gettext_lazy(
-            "What runs use instead, in this order, while the provider keeps failing or once the model is retired. One"
-            " per line, as provider:class, such as claude:pro."
+            "What runs on this route use instead, in this order, while the provider keeps failing, or once the model is"
+            " retired or deactivated. One per line, as provider:class, such as claude:pro."
         ),
     )
 

@@ -56,10 +56,10 @@ class Origin:
 def require_allowed(access: ProviderAccess, url: str) -> None:
     """Raise unless the provider may be called at `url`, with its key if it has one.
 
-    These are allowed: https to every host in `LLM_ALLOWED_HOSTS`; http to a loopback address that is listed there with
-    its port; https to the host of the wire's vendor, with no key or a key of that vendor; and, for the provider
-    "local" without a key, the server in `LOCAL_LLM_URL`. Raises `InvalidBaseURL`, `InsecureBaseURL`, `HostNotAllowed`
-    or `ForeignKeyVariable`.
+    These are allowed: https to every host in `LLM_ALLOWED_HOSTS`, at its port (443 unless stated); http to a loopback
+    address that is listed there with its port; https to the host of the wire's vendor, with no key or a key of that
+    vendor; and, for the provider "local" without a key, the server in `LOCAL_LLM_URL`. Raises `InvalidBaseURL`,
+    `InsecureBaseURL`, `HostNotAllowed` or `ForeignKeyVariable`.
     """
     provider_id = access.provider_id
     origin = _origin(url)

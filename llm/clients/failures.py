@@ -90,7 +90,7 @@ def malformed(call: Call, *, usage: TokenUsage | None = None, request_id: str = 
     """Return the error for a body that the API does not document: usually a gateway's page or a truncated reply."""
     return LLMTransientError(
         _("The provider %(provider)s returned a malformed response for model %(model)s.") % call.names,
-        hint=_("If this persists, check the provider's API base URL."),
+        hint=_("If this persists, check the provider's API base URL, or LOCAL_LLM_URL for the local LLM."),
         code="llm_reply_malformed",
         usage=usage,
         may_be_billed=usage is None,
@@ -117,7 +117,7 @@ def too_large(call: Call, *, request_id: str) -> LLMPermanentError:
             " (%(limit)d) allows."
         )
         % {**call.names, "limit": call.request.max_output_tokens},
-        hint=_("Check the provider's API base URL."),
+        hint=_("Check the provider's API base URL, or LOCAL_LLM_URL for the local LLM."),
         code="llm_reply_too_large",
         may_be_billed=True,
         request_id=request_id,
@@ -152,7 +152,9 @@ def _hint(fault: Fault) -> str:
         case Fault.MODEL:
             return _("Correct the model's name in the admin under Models and prices, or deactivate the model.")
         case Fault.URL:
-            return _("Check the provider's API base URL in the admin under Providers.")
+            return _(
+                "Check the provider's API base URL in the admin under Providers, or LOCAL_LLM_URL for the local LLM."
+            )
         case _:
             return ""
 

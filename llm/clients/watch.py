@@ -42,7 +42,7 @@ class Watch:
         self._stall_counts = True
 
     def reply_ended(self) -> None:
-        """Note that the reply is complete: from now on, wait only briefly for the end of the body."""
+        """From now on, wait only briefly for the rest of the body: the reply is complete, or it is an error."""
         self._stall_s = min(ENDING_S, ENDING_S if self._stall_s is None else self._stall_s)
         self._stall_counts = True
 

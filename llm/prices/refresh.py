@@ -36,8 +36,8 @@ def prices_apply(
 
     Prices set by hand are kept, unless `overwrite` is true or names their model. Recorded costs do not change.
     `expected` is the digest of the comparison that a person saw, if any. Raises `PricesUnavailable`, `UnknownModel`,
-    `ComparisonOutdated` if the digest has changed since, or `PriceByHand` if prices set by hand would have to be
-    overwritten for a model named in `models`.
+    `ComparisonOutdated` if the digest has changed since, `PriceByHand` if prices set by hand would have to be
+    overwritten for a model named in `models`, or `InvalidPrice` if a price of the list cannot be stored.
     """
     price_list = current_list() if online else installed_list()
     return apply_from(price_list, models=models, overwrite=overwrite, expected=expected)

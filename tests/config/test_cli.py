@@ -166,4 +166,4 @@ def test_an_unwritable_home_is_one_sentence(tmp_path: Path) -> None:
     refused = seo_gen("tenant", "list", home=stack.find_home(occupied / "home"))
     assert refused.returncode == 1
     assert len(refused.stderr.strip().splitlines()) == 1
-    assert f"The stack's folder {occupied / 'home'} cannot be created: Not a directory." in refused.stderr
+    assert f"The stack's folder {occupied / 'home'} cannot be created or written to: Not a directory." in refused.stderr

@@ -103,7 +103,7 @@ def test_a_server_without_the_path_is_not_one_without_the_model(pointed: Wire, b
     check = check_of(pointed)
     assert (check.code, check.hint) == (
         "llm_url_not_found",
-        "Check the provider's API base URL in the admin under Providers.",
+        "Check the provider's API base URL in the admin under Providers, or LOCAL_LLM_URL for the local LLM.",
     )
 
 

@@ -1,4 +1,4 @@
-"""The first authentication backend: refuses a login before any other backend checks the password."""
+"""The first authentication backend: refuses some logins before any other backend checks the password."""
 
 from __future__ import annotations
 

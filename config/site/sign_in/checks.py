@@ -92,7 +92,10 @@ def _limits() -> Iterator[checks.CheckMessage]:
         )
     if settings.SESSION_IDLE_TIMEOUT_S and settings.SESSION_IDLE_TIMEOUT_S < 2 * 60:
         yield _error(
-            _("SESSION_IDLE_TIMEOUT_S is less than two minutes, but the use of a session is recorded once a minute."),
+            _(
+                "SESSION_IDLE_TIMEOUT_S is less than two minutes, but the use of a session is recorded at most once a"
+                " minute."
+            ),
             8,
             _("Use at least 120, or 0 for no timeout."),
         )

@@ -37,7 +37,8 @@ def account_named(username: str) -> User:
 def password_permit(*, username: str, minutes: int) -> PasswordPermit:
     """Let a superuser use a password for some minutes although PASSWORD_LOGIN is off.
 
-    Raises `AccountUnsuitable` for anyone else, for an account that cannot log in, and for too many or too few minutes.
+    Raises `AccountUnsuitable` for anyone else, for an account that is inactive, not staff or without a password, and
+    for too many or too few minutes.
     """
     user = account_named(username)
     if not (user.is_superuser and user.is_active and user.is_staff):

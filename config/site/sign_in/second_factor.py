@@ -104,8 +104,8 @@ def factor_verify(*, user: User, code: str) -> None:
 def factor_disable(*, user: User, code: str) -> None:
     """Remove the user's own second factor after checking one of its codes. The caller has checked the password.
 
-    The user's other sessions end. If SECOND_FACTOR is required, the current one ends too, and the next login asks for a
-    new second factor. Raises `CodeRefused`.
+    The user's other sessions end. If SECOND_FACTOR is required, the current one ends too, and the next login that
+    needs a second factor asks to set up a new one. Raises `CodeRefused`.
     """
     factor_verify(user=user, code=code)
     with transaction.atomic(using="default"):

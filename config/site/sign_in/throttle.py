@@ -62,7 +62,7 @@ def attempt_begin(*, username: str, address: str) -> Attempt:
 
 
 def attempt_failed(attempt: Attempt, *, user_id: int | None) -> None:
-    """Record a failed login, and the lock that it caused; `user_id` is None if no account has the name."""
+    """Record a failed login, and any lock that it caused; `user_id` is None if no account has the name."""
     target = {"resource_type": "user", "resource_id": "unknown" if user_id is None else str(user_id)}
     with transaction.atomic(using="default"):
         details: dict[str, object] = {"address": attempt.address}

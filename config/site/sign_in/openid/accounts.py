@@ -86,7 +86,7 @@ def _name(claims: dict[str, Any]) -> str:
     """Return the name that the account must have.
 
     Raises `OpenIDRefused` if the claims have no name, if the name is an e-mail address that is not verified, or if
-    OIDC_ALLOWED_DOMAINS is set and lacks the domain of the verified address.
+    OIDC_ALLOWED_DOMAINS is set and the claims have no verified address in one of these domains.
     """
     name = claims.get(settings.OIDC_USERNAME_CLAIM)
     if not isinstance(name, str) or not name.strip():

@@ -21,7 +21,7 @@ LEEWAY_S = 60
 def claims_of(token: str, *, provider: Provider, nonce: str) -> dict[str, Any]:
     """Return the claims of an ID token that is genuine, for this client, not expired, and for this login.
 
-    Raises `OpenIDRefused`, whose reason names the check that failed.
+    Raises `OpenIDRefused`. Its reason names the check that failed, or is "provider" if the keys cannot be fetched.
     """
     try:
         claims: dict[str, Any] = jwt.decode(

@@ -49,7 +49,7 @@ MANAGE = "sign_in.manage_sign_ins"
 
 
 def account_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
-    """Show one's own sessions and second factor, and end sessions."""
+    """Show one's own sessions, second factor and linked OpenID account, and end sessions."""
     user = _own_account(request)
     here = reverse("admin:account")
     if request.method == "POST":
@@ -83,9 +83,11 @@ def factor_off_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
         form,
         title=_("Replace the second factor") if is_required else _("Turn off the second factor"),
         submit=_("Log out and set up a new second factor") if is_required else _("Turn off"),
-        explanation=_("You will be logged out everywhere. The next login asks you to set up a new second factor.")
+        explanation=_(
+            "You will be logged out everywhere. The next login that needs a second factor asks you to set up a new one."
+        )
         if is_required
-        else _("Afterwards, you will log in without a second factor."),
+        else _("You will be logged out everywhere else. Afterwards, you will log in without a second factor."),
     )
 
 

@@ -50,7 +50,7 @@ class SignInPages(AdminSite):
         ]
 
     def _open(self, page: Any) -> Any:
-        """Return the view of a page for visitors who are not logged in yet."""
+        """Return the view of a page that needs no login."""
 
         def view(request: HttpRequest) -> HttpResponse:
             request.current_app = self.name
