@@ -1,6 +1,7 @@
-"""Runs, steps and artifacts in a tenant's database. Columns beyond the specification follow a marker comment.
+"""Runs, steps, calls, artifacts, costs and step overrides in a tenant's database.
 
-The rows are the source of truth; a Celery message is only a wake-up (see `runs.messages.sending`).
+Columns beyond the specification follow a marker comment. The rows are the source of truth; a Celery message is only a
+wake-up (see `runs.messages.sending`).
 """
 
 from typing import ClassVar
