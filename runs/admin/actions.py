@@ -81,7 +81,7 @@ class StepsForm(DialogForm):
 
     step = forms.ChoiceField(label=gettext_lazy("Step"), widget=UnfoldAdminSelectWidget)
 
-    # Whether the step that the run waits before can also be chosen.
+    # Whether the run's current step can also be chosen.
     includes_current = True
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
