@@ -31,8 +31,8 @@ def normalised(content: str) -> str:
 def clean_content(content: str) -> str:
     """Return the template as it is stored.
 
-    Raises `InvalidPrompt` if it is empty, too long, contains NUL, is not a single template or cannot be compiled within
-    the limits, and `SandboxUnavailable` if it cannot be checked now.
+    Raises `InvalidPrompt` if it is empty or too long, contains NUL, is not a single template, or cannot be compiled
+    within the limits, and `SandboxUnavailable` if it cannot be checked now.
     """
     content = normalised(content)
     if not content.strip():
@@ -77,7 +77,10 @@ def unused_sentence(names: str) -> str:
 
 
 def require_agreement(content: str, document: object) -> None:
-    """Raise `PromptMismatch` if a template that is to be saved and its variables disagree."""
+    """Raise `PromptMismatch` if a template that is to be saved and its variables disagree.
+
+    Also raises what `disagreement` raises.
+    """
     found = disagreement(content, document)
     if found.undeclared and found.unused:
         raise PromptMismatch(
@@ -91,7 +94,10 @@ def require_agreement(content: str, document: object) -> None:
 
 
 def check_agreement(prompt: Prompt) -> None:
-    """Raise `PromptMismatch`, with the prompt's id, if a stored version and its variables disagree."""
+    """Raise `PromptMismatch`, with the prompt's id, if the template and the variables of a stored version disagree.
+
+    Also raises what `disagreement` raises.
+    """
     found = disagreement(prompt.content, prompt.variables)
     if found.undeclared and found.unused:
         message = _(

@@ -14,7 +14,7 @@ class UnknownPrompt(PromptError):
 
 
 class NoPreviousVersion(PromptError):
-    """A step's prompt cannot be rolled back: no other version was active before."""
+    """A step cannot return to the previous version of its prompt: no other version was active before."""
 
     code = "prompt_previous_missing"
 

@@ -29,7 +29,7 @@ class Prompt(models.Model):
     author = models.TextField(_("author"), null=True, blank=True)
     # What the version changes, and why.
     note = models.TextField(_("note"), null=True, blank=True)
-    # When another version was last activated in its place: `prompt activate --previous` returns to the latest of these.
+    # When it last stopped being active: `prompt activate --previous` returns to the latest of these.
     replaced_at = models.DateTimeField(_("replaced"), null=True, blank=True)
 
     class Meta:

@@ -96,7 +96,7 @@ def _encoded(request: Mapping[str, Any]) -> bytes:
 
 
 def _limit(limits: Mapping[str, Any]) -> None:
-    """Make the kernel limit this process: memory, CPU time (SIGPROF), wall-clock time (SIGALRM), and no new files."""
+    """Make the kernel limit memory, CPU time (SIGPROF) and wall-clock time (SIGALRM); forbid files and processes."""
     for kind in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC):
         resource.setrlimit(kind, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (limits["memory_bytes"], limits["memory_bytes"]))

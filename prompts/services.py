@@ -67,8 +67,8 @@ def prompt_activate(*, alias: str, prompt_id: int) -> Prompt:
     """Activate a version: new runs use it for its step.
 
     Raises `UnknownPrompt`, `PromptMismatch` if the template uses an undeclared name or does not use a declared one
-    (people fill in the inputs according to the declaration), or `SandboxUnavailable` if that cannot be checked now.
-    Runs that pinned another version keep it.
+    (people fill in the inputs according to the declaration), `InvalidPrompt` if the template or a declaration is not
+    valid, or `SandboxUnavailable` if that cannot be checked now. Runs that pinned another version keep it.
     """
     with transaction.atomic(using=alias):
         prompt = _locked(alias, prompt_id)

@@ -1,4 +1,4 @@
-"""Try a version before it is activated: render it, and on request send the text to its model once.
+"""Try a version of a prompt, active or not: render it, and on request send the text to a model once.
 
 A call writes two audit entries: the most that it can cost before it begins, and what it used afterwards. So the most
 that was paid is known even if the process dies. Its output is returned and stored nowhere.
@@ -167,7 +167,7 @@ def _used(usage: TokenUsage, cost: Decimal | None, request_id: str) -> dict[str,
 
 
 def _failed(model: ResolvedModel, error: BaseException) -> dict[str, object]:
-    """Return what is known about a failed call: its error's code, and what it used if the provider said so."""
+    """Return what is known about a failed call: its error's code, and its usage or else whether it may be billed."""
     code = error.code if isinstance(error, SeoGenError) else type(error).__name__
     if isinstance(error, LLMError) and error.usage is not None:
         return {"error": code, **_used(error.usage, cost_of(error.usage, model.prices), error.request_id)}

@@ -71,7 +71,7 @@ UNUSED = VersionUsage(0, 0, 0, None, None, None, 0)
 
 @dataclass(frozen=True)
 class PastRun:
-    """A run whose inputs a prompt can be tried with."""
+    """A run whose values a prompt can be tried with."""
 
     id: str
     # Its keyword and time, for people.

@@ -48,7 +48,7 @@ class RunStateConflict(RunError):
 
 
 class InvalidRunStep(RunError):
-    """A run has no such step, or cannot continue from it."""
+    """A run has no such step, cannot continue from it, or has no unfinished step."""
 
     code = "run_step_invalid"
 

@@ -1,6 +1,7 @@
-"""Runs, steps and artifacts in a tenant's database. Columns beyond the specification follow a marker comment.
+"""Runs, steps, calls, artifacts, costs and step overrides in a tenant's database.
 
-The rows are the source of truth; a Celery message is only a wake-up (see `runs.messages.sending`).
+Columns beyond the specification follow a marker comment. The rows are the source of truth; a Celery message is only a
+wake-up (see `runs.messages.sending`).
 """
 
 from typing import ClassVar
@@ -157,7 +158,7 @@ class Step(models.Model):
     on_truncation = models.TextField(
         _("if the output is truncated"), choices=OnTruncation, default=OnTruncation.RETRY, db_default=OnTruncation.RETRY
     )
-    # The output limit of the next call, once it was raised after a truncated reply; None: the model's.
+    # The output limit of the next call, once it was raised after a truncated reply; None: `output_limit` applies.
     max_output_tokens = models.IntegerField(_("output limit (tokens)"), null=True, blank=True)
     # Whether the output was truncated because the limit was reached.
     is_truncated = models.BooleanField(_("truncated"), db_default=False)
@@ -217,8 +218,8 @@ class Call(models.Model):
     error_code = models.TextField(_("error"), null=True, blank=True)
     started_at = models.DateTimeField(_("started"), db_default=SqlNow())
     ended_at = models.DateTimeField(_("ended"), null=True, blank=True)
-    # US dollars, set by a trigger (migration 0007): the most that the call can cost and, once it is settled, its cost.
-    # None if a price is unknown.
+    # US dollars, set by a trigger (migration 0007): the most that the call can cost (None if a price is unknown) and,
+    # once it is settled, what the units with known prices cost (None if no price is known).
     bound_usd = models.DecimalField(_("upper bound (USD)"), max_digits=30, decimal_places=15, null=True, blank=True)
     cost_usd = models.DecimalField(_("cost (USD)"), max_digits=30, decimal_places=15, null=True, blank=True)
     # The call used a unit without a known price, which `cost_usd` does not contain.
@@ -266,9 +267,9 @@ class Spending(models.Model):
     possible_usd = models.DecimalField(_("possibly spent (USD)"), max_digits=30, decimal_places=15, db_default=0)
     # The costs of settled calls.
     spent_usd = models.DecimalField(_("spent (USD)"), max_digits=30, decimal_places=15, db_default=0)
-    # Calls without a known price, which the sums do not contain.
+    # Calls for which a price is missing; the sums contain them only in part, or not at all.
     unpriced_calls = models.IntegerField(_("calls without a price"), db_default=0)
-    # When the budget's warning threshold was passed; there is one warning per month.
+    # When the budget's warning threshold was reached; there is one warning per month.
     warned_at = models.DateTimeField(_("warned"), null=True, blank=True)
 
     class Meta:

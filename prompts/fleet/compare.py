@@ -73,8 +73,8 @@ def digests_of(sources: Sequence[Source]) -> list[dict[str, object]]:
 def sources_of(tenant_id: str, steps: Sequence[str], version: int | None) -> list[Source]:
     """Return the versions to copy: the active ones of `steps` (empty: of all steps), or `version` of a single step.
 
-    Raises `UnknownPrompt` or `PromptMismatch` if a version does not exist or could not be activated, and
-    `InvalidPrompt` if `version` is given without exactly one step.
+    Raises `UnknownTenant` or `TenantNotActive`, `UnknownPrompt` if a version does not exist, `InvalidPrompt` if
+    `version` is given without exactly one step, or what `check_agreement` raises for a version that cannot be used.
     """
     if version is not None and len(set(steps)) != 1:
         raise InvalidPrompt(

@@ -52,11 +52,11 @@ def prompt_copy(
     version is the same keeps it. With `dry_run` nothing is changed, and the report has each difference. With
     `previewed` nothing is changed either, unless the copy finds exactly what the preview found. Failures of tenants are
     reported in `problems`. Raises `UnknownTenant`, `TenantNotActive`, `UnknownPrompt`, `InvalidPrompt`,
-    `PromptMismatch`, `PromptChanged`, `FleetBusy`, what `require_approval` raises, or `FleetUnfinished` or
-    `TenantUnfinished` if an interrupted operation must be recovered first.
+    `PromptMismatch`, `SandboxUnavailable`, `PromptChanged`, `FleetBusy`, what `require_approval` raises, or
+    `FleetUnfinished` or `TenantUnfinished` if an interrupted operation must be recovered first.
 
-    1. lock and record; 2. check every tenant, before any change; 3. compare; 4. prepare: the first failure rolls
-    everything back; 5. record the decision durably; 6. commit everywhere.
+    1. read and check the versions; 2. lock and record; 3. check every tenant, before any change; 4. compare;
+    5. prepare: the first failure rolls everything back; 6. record the decision durably; 7. commit everywhere.
     """
     sources = sources_of(from_tenant_id, steps, version)
     if previewed is not None and digests_of(sources) != previewed.prompts:
@@ -129,7 +129,7 @@ def _plan(batch: Batch, *, tenants: Sequence[Tenant], sources: Sequence[Source],
 
 
 def _bring(sources: Sequence[Source], expected: Active, alias: str) -> list[Change]:
-    """Create and activate the versions in the tenant's transaction.
+    """Create and activate the versions in the tenant's transaction, and return the changes.
 
     Raises `PromptChanged` if the active versions have changed since they were compared.
     """

@@ -40,7 +40,7 @@ def prompt_copy_preview(
     workers: int = WORKERS,
     on_progress: OnBatchProgress = ignore_batch_progress,
 ) -> CopyPreview:
-    """Record what `prompt_copy` would change with the same arguments, as a batch that is a dry run.
+    """Record, as a batch that is a dry run, and return what `prompt_copy` would change with the same arguments.
 
     The record has versions and digests, no templates: those stay in the tenants' databases. Nothing is recorded if a
     tenant could not be changed (`problems`). Raises what `prompt_copy` raises.

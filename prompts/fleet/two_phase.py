@@ -78,8 +78,8 @@ class Batch(Phases):
 def batch_run(batch: Batch, plan: Callable[[Batch], None]) -> CopyReport:
     """Find the batch's jobs and problems with `plan`, then change everything or nothing.
 
-    Failures are reported in `problems`. If the batch is interrupted, it is rolled back and the exception raised again,
-    or `FleetUnfinished` if it cannot be rolled back.
+    Failures are reported in `problems`. If the batch is interrupted, it is rolled back and the exception is raised
+    again; if it cannot be rolled back, `FleetUnfinished` is raised instead.
     """
     try:
         plan(batch)
@@ -192,7 +192,10 @@ def _roll_back(batch: Batch) -> CopyReport:
 
 
 def _abandon(batch: Batch, error: BaseException) -> None:
-    """Roll back after Ctrl-C or a bug. Raises `FleetUnfinished` if that is impossible, or no longer possible."""
+    """Roll back after an exception, such as Ctrl-C or a lost connection.
+
+    Raises `FleetUnfinished` if that is impossible, or no longer possible.
+    """
     batch.problems.append(failure_reason(error))
     # The connection itself may have failed.
     connections[CONTROL].close()

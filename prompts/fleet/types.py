@@ -46,7 +46,7 @@ class StepDifference:
     step: str
     # The active version before; None if the step had no active prompt.
     before: int | None
-    # The new version; None in a dry run, which creates none.
+    # The active version after; None in a dry run, and if an undo left the step without one.
     after: int | None
     # In the unified format; "" except in a dry run.
     diff: str
@@ -58,7 +58,7 @@ class CopyReport:
 
     # None in a dry run.
     batch_id: UUID | None
-    # "completed"; "rolled_back": nothing has changed anywhere; "unfinished": `tenant recover` finishes it.
+    # "completed"; "rolled_back": nothing has changed anywhere; "unfinished": `tenant recover` finishes or undoes it.
     outcome: str
     dry_run: bool
     # How many tenants were checked, and how many of them have something to change.

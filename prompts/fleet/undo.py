@@ -32,9 +32,9 @@ def prompt_copy_undo(
 ) -> CopyReport:
     """In each tenant of the copy, activate the versions that were active before it; return a report.
 
-    The copied versions stay, inactive. A tenant whose active version is no longer the copied one fails the whole undo;
-    one that has been erased since, or is being deleted, is left out. Raises `CopyNotUndone`, or what `prompt_copy`
-    raises.
+    A step that had no active version is left without one. The copied versions stay, inactive. A tenant whose active
+    version is no longer the copied one fails the whole undo; one that has been erased since, or is being erased, is
+    left out. Raises `CopyNotUndone`, or what `prompt_copy` raises.
     """
     with fleet_lock():
         require_fleet_finished()
@@ -75,7 +75,7 @@ def _copy(batch_id: str) -> MigrationBatch:
             hint=_("The control log has each copy's id (action prompt.copy)."),
         )
     if copy.undoes is not None:
-        raise CopyNotUndone(_("%(id)s is itself an undo; copy the versions again instead.") % {"id": copy.pk})
+        raise CopyNotUndone(_("Batch %(id)s is itself an undo; copy the versions again instead.") % {"id": copy.pk})
     if copies.filter(undoes=copy.pk).exists():
         raise CopyNotUndone(_("Copy %(id)s has already been undone.") % {"id": copy.pk})
     return copy

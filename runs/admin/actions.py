@@ -66,7 +66,7 @@ STATE = "seo_gen_run_state"
 
 
 class ReviewForm(DialogForm):
-    """A dialog that decides on a review. It also sends which review was waiting when it was opened."""
+    """A dialog that decides on a review. It also sends which review the run was waiting for when it was opened."""
 
     seen = forms.CharField(required=False, widget=forms.HiddenInput)
 
@@ -81,7 +81,7 @@ class StepsForm(DialogForm):
 
     step = forms.ChoiceField(label=gettext_lazy("Step"), widget=UnfoldAdminSelectWidget)
 
-    # Whether the step that the run waits before can also be chosen.
+    # Whether the run's current step can also be chosen.
     includes_current = True
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -360,10 +360,15 @@ class RunActions(ReadOnlyAdmin):
             able = queryset.filter(status__in=CANCEL.statuses)
             count, ended = able.count(), queryset.count() - able.count()
             if not count:
-                messages.error(request, _("The selected runs have already ended."))
+                messages.error(
+                    request,
+                    ngettext("The selected run has already ended.", "The selected runs have already ended.", ended),
+                )
                 return None
-            explanation = _(
-                "The runs are marked as failed. Calls in progress are abandoned, but their cost still counts."
+            explanation = (
+                _("The run is marked as failed. A call in progress is abandoned, but its cost still counts.")
+                if count == 1
+                else _("The runs are marked as failed. Calls in progress are abandoned, but their cost still counts.")
             )
             if ended:
                 stay = ngettext(
@@ -377,7 +382,7 @@ class RunActions(ReadOnlyAdmin):
                 request,
                 CancelSelectedForm(request.POST.getlist(ACTION_CHECKBOX_NAME), request.POST.get("select_across", "0")),
                 title=ngettext("Cancel %(n)d run?", "Cancel %(n)d runs?", count) % {"n": count},
-                submit=_("Cancel runs"),
+                submit=_("Cancel run") if count == 1 else _("Cancel runs"),
                 # "Cancel" would be the name of both buttons.
                 back_text=_("Go back"),
                 destroys=True,

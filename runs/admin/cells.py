@@ -155,7 +155,7 @@ def size_of(artifact: Artifact) -> str | None:
 
 
 def run_link(run_id: object, text: str | None = None) -> SafeString:
-    """Link to a run by its keyword, or by its id if `text` is None."""
+    """Link to a run by `text`, such as its keyword, or by its id if that is empty."""
     return as_link(reverse("admin:runs_run_change", args=[run_id]), shortened(text or str(run_id), LINK_CHARS))
 
 

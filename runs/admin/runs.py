@@ -166,8 +166,8 @@ class RunAdmin(RunActions, RunPageAdmin):
             "title": _("Start a run"),
             "form": form,
             "explanation": _(
-                "The run uses the models and prompts that are active now. Later changes of the pipeline or of the"
-                " prompts do not affect it."
+                "The run uses the models and prompts that are active now. Later changes to the pipeline or the prompts"
+                " do not affect it."
             ),
             "opts": self.opts,
             "media": self.media + form.media,
@@ -291,4 +291,4 @@ def _in_words(config: Any) -> Any:
 
 
 def _started(run: Run) -> str:
-    return _("The run is paused.") if run.status == RunStatus.PAUSED else _("The run was started.")
+    return _("The run was created and is paused.") if run.status == RunStatus.PAUSED else _("The run was started.")

@@ -186,7 +186,11 @@ def _start(admin: StaffAdmin, request: HttpRequest) -> HttpResponse:
 
 def _all_started(report: SeriesReport) -> str:
     if not report.started:
-        return _("These runs had already been created, so none was created again.")
+        return ngettext(
+            "This run had already been created, so it was not created again.",
+            "These runs had already been created, so none was created again.",
+            report.earlier,
+        )
     started = ngettext("%(n)d run was created.", "%(n)d runs were created.", report.started) % {"n": report.started}
     if not report.earlier:
         return started

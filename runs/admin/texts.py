@@ -75,7 +75,10 @@ def texts_of(*, alias: str, run: Run) -> list[Text]:
 
 
 def read_text(*, alias: str, text: Text) -> str:
-    """Return the text, verified and recorded as read. Raises `DigestMismatch`, `MissingFile` or `StorageError`."""
+    """Return the text, verified and recorded as read.
+
+    Raises `DigestMismatch`, `MissingFile`, `InvalidPath` or `StorageError`.
+    """
     source = text.source
     if isinstance(source, Step):
         return _decoded(output_read(alias=alias, step=source))

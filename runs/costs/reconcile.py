@@ -44,7 +44,7 @@ def cost_reconcile(*, tenant_id: str | None, check: bool = False) -> list[CostRe
 
 
 def costs_compare() -> list[CostReconciliation]:
-    """Compare the daily costs of active and suspended tenants; report differences in the log and the control log."""
+    """Compare the daily costs of active and suspended tenants; log differences and problems, and audit differences."""
     found = cost_reconcile(tenant_id=None, check=True)
     for one in found:
         if one.problem or one.differing:

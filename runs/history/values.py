@@ -30,7 +30,7 @@ def run_values(*, alias: str, run_id: str, step: str, variables: Iterable[Prompt
     """Return the values for a prompt of the step: the run's inputs, the step's review comment, and stored outputs.
 
     Only the outputs that `variables` names are read, and each is verified against its digest. Raises `UnknownRun`,
-    `InvalidRunConfig`, `MissingFile`, `DigestMismatch` or `StorageError`.
+    `InvalidRunConfig`, `MissingFile`, `DigestMismatch`, `InvalidPath` or `StorageError`.
     """
     run = run_get(alias=alias, run_id=run_id)
     inputs = config_from_document(run.config).inputs

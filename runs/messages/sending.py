@@ -52,7 +52,7 @@ def send_wake_up(
 
 
 def _countdown(delay_s: float | None) -> float | None:
-    """Return the delay to request. For a quorum queue, that is at least a second, because Celery refuses less."""
+    """Return the delay to request. For a quorum queue, any delay is at least a second, because Celery refuses less."""
     if not delay_s or app.conf.task_default_queue_type != "quorum":
         return delay_s
     return max(delay_s, 1.0)

@@ -123,7 +123,7 @@ def _end(document: RunDocument) -> Iterator[str]:
 
 
 def _essence(document: RunDocument) -> tuple[object, ...] | None:
-    """Return the fields of a wait whose change counts as a new event; None if not waiting."""
+    """Return the fields of a wait whose change counts as a new event; None if the run is not waiting."""
     wait = document["waiting"]
     return (wait["reason"], wait["step"], wait["by"], wait["until"], wait["route"]) if wait else None
 

@@ -14,7 +14,7 @@ from tenants.routing.context import tenant_context
 
 
 class Command(PromptCommand):
-    help = "Try a version of a prompt: render it and send it to its model once; only the cost is stored."
+    help = "Try a version of a prompt: render it and send it to its model once; the output is not stored."
 
     def add_arguments(self, parser: CommandParser) -> None:
         add_tenant_and_step(parser)

@@ -47,8 +47,8 @@ class Command(OperatorCommand):
         if count and self.is_check:
             raise Refusal(
                 ngettext(
-                    "The costs of %(count)d day differ from the calls in the tenant's database.",
-                    "The costs of %(count)d days differ from the calls in the tenants' databases.",
+                    "The control database's costs for %(count)d day differ from those of the calls.",
+                    "The control database's costs for %(count)d days differ from those of the calls.",
                     count,
                 )
                 % {"count": count},

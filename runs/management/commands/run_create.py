@@ -85,7 +85,7 @@ class Command(OperatorCommand):
 
 
 def _read_config(text: str) -> RunConfig:
-    """Read the configuration from the argument, or from the file named after a leading @; raise `InvalidRunConfig`."""
+    """Return the configuration in the argument, or in the file named after a leading @. Raises `InvalidRunConfig`."""
     if not text.startswith("@"):
         return config_from_text(text)
     path = Path(text[1:])

@@ -48,8 +48,8 @@ class Command(OperatorCommand):
         if count and self.is_check:
             raise Refusal(
                 ngettext(
-                    "There is %(count)d difference between the summaries and the runs in the tenants' databases.",
-                    "There are %(count)d differences between the summaries and the runs in the tenants' databases.",
+                    "There is %(count)d difference between the control database's summaries and the runs.",
+                    "There are %(count)d differences between the control database's summaries and the runs.",
                     count,
                 )
                 % {"count": count},

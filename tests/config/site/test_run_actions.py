@@ -204,6 +204,6 @@ def test_a_run_is_started_on_hold(browser: Client, tenant: Tenant) -> None:
     form = {"keyword": "coffee", "language": "en", "advanced": "", "hold": "on"}
     response = browser.post(f"/t/{tenant.id}/admin/runs/run/add/", form, follow=True)
     html = response.content.decode()
-    assert "The run is paused." in html and "by staff:" in html
+    assert "The run was created and is paused." in html and "by staff:" in html
     with tenant_context(tenant) as alias:
         assert Run.objects.using(alias).get().pause_cause == PauseCause.HOLD

@@ -96,7 +96,7 @@ def test_the_command_exits_1_if_a_check_finds_differences(kept: Tenant, capsys: 
     with pytest.raises(CommandError) as caught:
         call_command("cost_reconcile", "--tenant-id", kept.pk, "--check")
     assert str(caught.value) == (
-        "The costs of 3 days differ from the calls in the tenants' databases. Run the command without --check to"
+        "The control database's costs for 3 days differ from those of the calls. Run the command without --check to"
         " rebuild the costs."
     )
     assert f"{kept.pk}  2026-11-20, 2026-11-23, 2026-11-24" in capsys.readouterr().out

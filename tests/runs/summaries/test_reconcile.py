@@ -206,7 +206,7 @@ def test_the_command_exits_1_if_a_check_finds_differences(tenant: Tenant, capsys
     with pytest.raises(CommandError) as caught:
         call_command("run_reconcile", "--tenant-id", tenant.pk, "--check")
     assert str(caught.value) == (
-        "There are 3 differences between the summaries and the runs in the tenants' databases. Run the command without"
+        "There are 3 differences between the control database's summaries and the runs. Run the command without"
         " --check to rebuild the summaries."
     )
     shown = capsys.readouterr().out
