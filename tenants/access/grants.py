@@ -68,7 +68,7 @@ class Grants:
         return self.everything | set(self.groups) | set(self.tenants)
 
     def allows(self, permission: str, tenant_id: str | None) -> bool:
-        """Return whether a permission is held for a tenant; with None, for any tenant or the installation."""
+        """Return whether a permission is held; if it is about tenants, for this one, or, with None, for any tenant."""
         if self.has_everything:
             return True
         if not is_about_tenants(permission):
