@@ -150,7 +150,7 @@ def _require_comment_is_used(alias: str, step: Step) -> None:
             % {"step": step.step, "prompt": prompt},
             hint=_(
                 "Add the optional string variable review_comment in a new version of the prompt, and activate it; new"
-                " runs will use it. Retry this run from the step without a comment, or cancel it."
+                " runs will use it. Retry this run from the step, without a comment, or cancel it."
             ),
             code="review_comment_unused",
         )
