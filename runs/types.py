@@ -268,8 +268,8 @@ class ArtifactDocument(TypedDict):
 
 
 # What a run is waiting for: a person ("paused", "hold", "review"), a larger budget ("budget"), a worker ("worker"; "no
-# worker": none has been seen for a day; "lost worker": its worker was lost and another one will take over), the time of
-# a retry ("retry"), or its turn (the others: `runs.turns`).
+# worker": none has been seen in the last day; "lost worker": its worker was lost and another one will take over), the
+# time of a retry ("retry"), or its turn (the others: `runs.turns`).
 WaitReason = Literal[
     "paused",
     "hold",

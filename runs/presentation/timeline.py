@@ -111,7 +111,7 @@ def _call(call: Call, begin: datetime, span_s: float, now: datetime) -> CallEntr
 
 
 def _step_cost(step: Step, cost: StepCost | None) -> str:
-    """Return the cost with its currency, after "at least" if a price is unknown; "" if the step used nothing."""
+    """Return the cost, such as "0.12 USD", "at least 0.12 USD" or "cost unknown"; "" if the step used no tokens."""
     if not step.token_usage:
         return ""
     if cost is None or cost.llm_cost is None:

@@ -23,7 +23,7 @@ def local(moment: str | None) -> str:
 
 
 def local_time(moment: str | None, *, day: str) -> str:
-    """Return a time in the local time zone, with its date only if that differs from the date of `day`."""
+    """Return a time in the local time zone, with its date only if that differs from the date of `day`; "" for None."""
     return clock(moment) if moment and _date(moment) == _date(day) else local(moment)
 
 

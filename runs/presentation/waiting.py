@@ -25,8 +25,8 @@ def waiting_text(wait: WaitDocument, *, now: str) -> str:
         "budget": _("paused before step %(step)s at %(since)s: %(error)s"),
         "retry": _("retry at %(until)s (%(error)s)"),
         "worker": _("waiting for a worker; one was last seen %(ago)s ago") if seen_at else _("waiting for a worker"),
-        "no worker": _("waiting for a worker; none has been seen for a day"),
-        "lost worker": _("the worker of step %(step)s was lost; the step is waiting for another one"),
+        "no worker": _("waiting for a worker; none has been seen in the last day"),
+        "lost worker": _("the worker of step %(step)s was lost; the step is waiting for another worker"),
         "turn": ngettext(
             "waiting for its turn (%(n)d step of the tenant ahead of it)",
             "waiting for its turn (%(n)d steps of the tenant ahead of it)",

@@ -66,7 +66,8 @@ def listed_rows(text: str, *, inputs: Iterable[DeclaredInput], common: Mapping[s
 
     The text is a CSV if its first line has a column "keyword"; otherwise each line is a keyword. `common` is what all
     configurations have in common; a cell of a CSV that is not empty replaces a value of `common`. Raises
-    `InvalidRunList` if the text is not such a list, or if lines have wrong values: then with one problem for each line.
+    `InvalidRunList` if the text is too large or not such a list, or lists no run or more than `MAX_ROWS`; if lines have
+    wrong values, with one problem for each of them.
     """
     if len(text.encode(errors="surrogatepass")) > MAX_BYTES:
         raise _too_large()
@@ -136,7 +137,7 @@ def _csv_records(reader: Iterator[list[str]], header: Sequence[str]) -> Iterator
         if len(cells) > len(header) and not all(is_blank(cell) for cell in cells[len(header) :]):
             raise InvalidRunList(
                 [
-                    _("Line %(line)d has %(count)d cells, but the first line names %(columns)d columns.")
+                    _("Line %(line)d has %(count)d cells, but the first line has only %(columns)d.")
                     % {"line": line, "count": len(cells), "columns": len(header)}
                 ]
             )

@@ -62,7 +62,7 @@ def run_send_back(
     With `from_step`, that earlier step and all later ones are run again. The prompt of the first step that is run again
     gets the comment as the variable `review_comment`. Approvals of the steps after it are withdrawn: the run waits for
     their reviews again. `seen` is as in `run_approve`. Raises `TenantError`, `UnknownRun`, `RunStateConflict`,
-    `InvalidReviewComment`, `InvalidRunStep` or `StorageError`.
+    `InvalidReviewComment`, `InvalidRunStep`, `InvalidPrompt` or `StorageError`.
     """
     text = checked_comment(comment)
 
@@ -150,7 +150,7 @@ def _require_comment_is_used(alias: str, step: Step) -> None:
             % {"step": step.step, "prompt": prompt},
             hint=_(
                 "Add the optional string variable review_comment in a new version of the prompt, and activate it; new"
-                " runs will use it. Retry this run from the step without a comment, or cancel it."
+                " runs will use it. Retry this run from the step, without a comment, or cancel it."
             ),
             code="review_comment_unused",
         )

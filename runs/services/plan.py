@@ -25,9 +25,9 @@ from runs.types import PinnedFallback, PinnedStep
 def plan_run(*, alias: str, config: RunConfig) -> list[PinnedStep]:
     """Return the steps of a run in order, each with its provider, model and prompt.
 
-    1. choose the steps; 2. resolve each step's model, check its provider's key, and resolve its fallbacks; 3. find each
-    step's active prompt; 4. check that inputs and earlier outputs supply the variables that the prompts require, in the
-    declared types, and that a prompt uses each input. Raises `InvalidRunConfig`, `PromptError` or `LLMError`.
+    1. choose the steps; 2. resolve each step's model, and check its provider's key; 3. find each step's active prompt;
+    4. check that inputs and earlier outputs supply the variables that the prompts require, in the declared types, and
+    that a prompt uses each input; 5. resolve the fallbacks. Raises `InvalidRunConfig`, `PromptError` or `LLMError`.
     """
     steps = _chosen_steps(config)
     overrides = {row.step: row for row in StepOverride.objects.using(alias).all()}
@@ -251,7 +251,7 @@ def _check_variable(
 
 
 def _check_review_comment(prompt: Prompt, variable: PromptVariable) -> None:
-    """Raise `InvalidRunConfig` unless the variable is an optional string: the first attempt has no comment."""
+    """Raise `InvalidRunConfig` unless the variable is an optional string: it is empty until the run is sent back."""
     if variable.required or variable.type != "string":
         raise InvalidRunConfig(
             _("Prompt %(id)d (%(prompt)s) must declare review_comment as an optional string.")

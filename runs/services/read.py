@@ -1,4 +1,4 @@
-"""Read a run for a person, and record who read it: inputs and titles are the customer's data."""
+"""Read a run for a person, and record who read it: inputs and summaries are the customer's data."""
 
 from uuid import UUID
 

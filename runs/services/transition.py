@@ -171,9 +171,10 @@ def _possible(run: Run) -> str:
         case RunStatus.PENDING | RunStatus.RUNNING, _cause:
             return _("The run can be paused or cancelled.")
         case RunStatus.PAUSED, PauseCause.REVIEW:
-            return _("The run is waiting for a review before step %(step)s: approve it, send it back or cancel it.") % {
-                "step": run.current_step
-            }
+            return _(
+                "The run is waiting for a review before step %(step)s: approve it, send it back, retry it from a step"
+                " or cancel it."
+            ) % {"step": run.current_step}
         case RunStatus.PAUSED, _cause:
             return _("The run can be resumed, cancelled, or retried from a step.")
         case RunStatus.FAILED, _cause:

@@ -17,7 +17,10 @@ POLL_S = 1.0
 def run_watch(
     *, tenant_id: str, run_id: UUID | str, on_progress: Callable[[RunDocument], None], poll_s: float = POLL_S
 ) -> RunDocument:
-    """Poll until the run is neither pending nor running, and return its document; call `on_progress` on every poll."""
+    """Poll until the run is neither pending nor running, and return its document; call `on_progress` on every poll.
+
+    Raises `TenantError` or `UnknownRun`.
+    """
     while True:
         document = run_document(tenant_id=tenant_id, run_id=run_id)
         on_progress(document)
@@ -29,10 +32,7 @@ def run_watch(
 def run_follow(
     *, tenant_id: str, run_id: UUID | str, on_progress: Callable[[RunDocument], None], poll_s: float = POLL_S
 ) -> RunDocument:
-    """Watch a run for a person: record the access once, then do what `run_watch` does.
-
-    Raises `TenantError` or `UnknownRun`.
-    """
+    """Watch a run for a person: record the access once, then do what `run_watch` does."""
     with tenant_context(tenant_id) as alias:
         run_read_record(alias=alias, run_id=run_get(alias=alias, run_id=run_id).pk)
     return run_watch(tenant_id=tenant_id, run_id=run_id, on_progress=on_progress, poll_s=poll_s)

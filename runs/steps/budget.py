@@ -101,7 +101,7 @@ def require_within(*, alias: str, claim: Claim, call: BegunCall, budgets: Budget
 
 
 def _exceeds(bound: Decimal, used: Decimal, budget: Decimal) -> bool:
-    """Return whether the call exceeds the budget; one that costs nothing never does."""
+    """Return whether the call could exceed the budget; one that costs nothing never does."""
     return bound > 0 and used > budget
 
 
@@ -159,8 +159,8 @@ def _run_reached(claim: Claim, bound: Decimal, used: _Used, budget: Decimal) -> 
         )
     return BudgetReached(
         _(
-            "Run %(run)s could exceed its budget of USD %(budget)s: its calls cost up to USD %(used)s, and the next one"
-            " may cost USD %(bound)s."
+            "Run %(run)s could exceed its budget of USD %(budget)s: its calls so far cost up to USD %(used)s together,"
+            " and the next one may cost USD %(bound)s."
         )
         % amounts,
         hint=hint,

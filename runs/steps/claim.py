@@ -106,7 +106,7 @@ def step_claim(
 def _is_rerouted(alias: str, tenant_id: str, row: Step, model: ResolvedModel | None) -> bool:
     """Move the locked step to a fallback if its model can no longer be used; return whether it was moved.
 
-    Without a fallback the run finishes with the model that it pinned, as long as the catalogue has it.
+    Without a usable fallback, the step is executed with the model that it pinned, as long as the catalogue has it.
     """
     if (model is not None and model.is_active) or row.status != StepStatus.PENDING or not row.fallbacks:
         return False

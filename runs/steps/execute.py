@@ -68,9 +68,9 @@ def step_execute(*, tenant_id: str, run_id: UUID, step: str, owner: str, turn: T
 
     1. in the tenant's context, claim the step, render its prompt and record the call; 2. outside it, call the model
     while the lease is renewed: no transaction and no connection is held; 3. in the context again, complete the step.
-    A failure is recorded on the step, which is then retried or fails. An error is raised if claiming the step failed or
-    the failure cannot be recorded (`TenantError`, the database cannot be reached); then the lease lapses, and the sweep
-    wakes another worker.
+    A failure is recorded on the step, which is then retried or fails; if a budget allows no call, the run is paused.
+    An error is raised if claiming the step failed or the outcome cannot be recorded (`TenantError`, the database cannot
+    be reached); then the lease lapses, and the sweep wakes another worker.
     """
     flight: Flight | None = None
     try:

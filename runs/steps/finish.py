@@ -1,4 +1,4 @@
-"""End a claimed step: complete, retry, fail, return or pause it, each in one transaction of the claim's holder.
+"""End a claimed step: complete, retry, fail or return it, or pause its run, each in one transaction.
 
 All of them lock the run, then the step, then (through `record`) the head of the audit chain.
 """
@@ -87,11 +87,11 @@ def step_complete(
     """Store the step's output and move the run to its next step.
 
     1. reject a claim that is no longer current; 2. write the files: after a crash from here on, the next attempt adopts
-    the output; 3. lock, and check the claim again; 4. settle the calls, update step, artifact and run, and write the
-    audit entries; 5. send the next wake-up after the commit. `llm_seconds` is the model's response time; `adopted`
-    means that an earlier attempt wrote the output. `call` is this attempt's call. If another attempt has written an
-    output in the meantime, that output is kept, and both calls are counted. Raises `LeaseLost` or `StorageError`,
-    having changed no rows.
+    the output; 3. lock, check the claim again, and replace files that belong to no attempt; 4. settle the calls, update
+    step, artifact and run, and write the audit entries; 5. send the next wake-up after the commit. `llm_seconds` is the
+    model's response time; `adopted` means that an earlier attempt wrote the output. `call` is this attempt's call. If
+    another attempt has written an output in the meantime, that output is kept, and both calls are counted. Raises
+    `LeaseLost` or `StorageError`, having changed no rows.
     """
     _require_current(alias, claim)
     stored = store_output(claim, output)

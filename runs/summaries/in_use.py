@@ -15,7 +15,7 @@ ASKED = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
 
 
 def unfinished_uses(*, provider_id: str, model_name: str) -> Iterator[Use]:
-    """For each active or suspended tenant that has one, yield a step that may still call the model.
+    """For each active or suspended tenant that has one, yield an unfinished step of an unfinished run with this model.
 
     Raises `TenantError` if a tenant's database cannot be used.
     """

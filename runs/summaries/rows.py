@@ -95,7 +95,7 @@ def read_rows(runs: QuerySet[Run]) -> list[Row]:
 
 
 def read_outdated(alias: str, run_id: UUID) -> list[Row]:
-    """Return [the summary of one run], read from the tenant's database; [] if it is marked as up to date.
+    """Return [the summary of one run], read from the tenant's database; [] if it is up to date or there is no such run.
 
     This is one statement in SQL, because workers call it often.
     """

@@ -5,7 +5,8 @@ Messages and turns go together, so that waiting steps occupy no thread and nothi
 1. Code that makes a step due calls `enqueue` and sends one message, both after the commit and with the same delay.
 2. A worker that receives any message calls `take(own=…)` with the step that the message names. It executes the step of
    the turn that it gets, which may be another one. If it gets no turn, it is done with the message.
-3. If `retry_in_s` is not None, the worker sends one message after that time (0: immediately), which names `next`.
+3. If `retry_in_s` is not None, the worker sends one message after that time (0: immediately), which names `next`, or
+   `own` if that is None.
 4. While the call runs, the heartbeat calls `renew` three times within a lease. A turn that is not renewed expires.
 5. Whatever happened, the worker calls `finish` once, last of all, and sends one message if the answer asks for one.
 

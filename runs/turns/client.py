@@ -43,7 +43,7 @@ def take(*, own: Waiting | None = None) -> Taken:
 
 
 def renew(turns: Collection[Turn]) -> None:
-    """Keep the turns for another lease. A turn that the server has lost is restored."""
+    """Keep the turns for another lease. A turn that the server has lost is recorded there again."""
     with process.lock:
         held = [turn.token for turn in turns if process.is_held(turn)]
         if held:

@@ -68,7 +68,7 @@ class Grants:
         return self.everything | set(self.groups) | set(self.tenants)
 
     def allows(self, permission: str, tenant_id: str | None) -> bool:
-        """Return whether a permission is held for a tenant; with None, for any tenant or the installation."""
+        """Return whether a permission is held; one about tenants, for `tenant_id`, or, if that is None, for any."""
         if self.has_everything:
             return True
         if not is_about_tenants(permission):

@@ -42,7 +42,7 @@ def groups_permitted(user: User | AnonymousUser, permission: str) -> QuerySet[Te
 
 
 def is_permitted(user: User | AnonymousUser, permission: str, tenant_id: str) -> bool:
-    """Return whether `user` has the permission for the tenant, which must exist, or, with "", for all tenants at once.
+    """Return whether the tenant exists and `user` has the permission for it; with "", whether for all tenants at once.
 
     For all tenants, `user` must have the permission by a role for all tenants, or be a superuser.
     """

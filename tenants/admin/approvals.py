@@ -136,7 +136,7 @@ class ApprovalAdmin(ReadOnlyAdmin):
         return self._do(request, row, lambda: approval_withdraw(approval_id=row.pk, user=request.user), "")
 
     def start_view(self, request: HttpRequest, approval_id: UUID, model_admin: object) -> HttpResponse:
-        """Do what was approved, with the arguments that were approved."""
+        """Start what was approved, with the arguments that were approved."""
         row = self._row(request, approval_id)
         if row.kind not in STARTS:
             raise Http404
@@ -288,7 +288,7 @@ def _start_price(request: HttpRequest, row: Approval) -> str:
 
 
 def _start_copy(request: HttpRequest, row: Approval) -> str:
-    """Copy what the preview showed; the preview is one of the approved arguments."""
+    """Request the copy that the preview showed; the preview is one of the approved arguments."""
     preview = preview_of(row.arguments.get("preview", ""))
     if preview is None:
         raise InvalidOperation(

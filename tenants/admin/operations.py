@@ -211,7 +211,7 @@ def facts_of(row: OperationRequest) -> list[tuple[str, str]]:
         (_("Target tenants"), _targets(row)),
         (_("Reason"), row.reason),
         (_("Tenants checked"), result.get("tenants")),
-        (_("Tenants affected"), result.get("changed")),
+        (_("Tenants with changes"), result.get("changed")),
         (_("Tenants to migrate") if given.get("dry_run") else _("Tenants migrated"), result.get("migrated")),
         (_("Rows loaded"), result.get("rows")),
         (_("Missing files"), result.get("missing_files") or None),

@@ -31,8 +31,8 @@ CASES: dict[WaitReason, tuple[dict[str, object], str]] = {
         "paused before step draft at 2026-11-24 12:00:00 JST: Reached. Raise it",
     ),
     "worker": ({"worker_seen_at": "2026-11-24T03:02:07+00:00"}, "waiting for a worker; one was last seen 3 s ago"),
-    "no worker": ({}, "waiting for a worker; none has been seen for a day"),
-    "lost worker": ({"step": "draft"}, "the worker of step draft was lost; the step is waiting for another one"),
+    "no worker": ({}, "waiting for a worker; none has been seen in the last day"),
+    "lost worker": ({"step": "draft"}, "the worker of step draft was lost; the step is waiting for another worker"),
     "retry": (
         {"until": "2026-11-24T03:03:10+00:00", "error": "HTTP 503 from openai."},
         "retry at 12:03:10 JST (HTTP 503 from openai)",

@@ -79,7 +79,7 @@ def test_all_wrong_lines_are_named() -> None:
         ("keyword,audience\n", "The list is empty."),
         ("keyword,brand\ntea,x", "Line 1: there is no input 'brand'."),
         ("keyword,keyword\ntea,x", "Line 1 names the column keyword more than once."),
-        ("keyword,audience\ntea,x,more", "Line 2 has 3 cells, but the first line names 2 columns."),
+        ("keyword,audience\ntea,x,more", "Line 2 has 3 cells, but the first line has only 2."),
         ('keyword\n"tea', "The CSV is not valid: a quotation mark is opened but never closed."),
         ("tea\x00", "Line 1: "),
         ("tea\u202ecoffee", "Line 1: "),
