@@ -212,7 +212,7 @@ class MigrationBatchAdmin(ReadOnlyAdmin):
     def counted_tenants(self, batch: MigrationBatch) -> int:
         return batch.tenant_count
 
-    @admin.display(description=gettext_lazy("tenants affected"), ordering="pending_count")
+    @admin.display(description=gettext_lazy("tenants with changes"), ordering="pending_count")
     def affected(self, batch: MigrationBatch) -> int:
         """Return how many tenants had something to apply, which the batch may have applied since."""
         return batch.pending_count

@@ -161,7 +161,7 @@ def requests_visible(request: HttpRequest, found: QuerySet[OperationRequest]) ->
 
 
 def about_visible(user: User | AnonymousUser) -> Q:
-    """Return the condition for rows about tenants that `user` may see, and for their own requests for deleted tenants.
+    """Return the condition for rows about tenants that `user` may see, and for `user`'s requests for deleted tenants.
 
     So a person who deletes a tenant can read how that ended, but no one reads about an existing tenant after losing the
     role for it.
@@ -211,7 +211,7 @@ def facts_of(row: OperationRequest) -> list[tuple[str, str]]:
         (_("Target tenants"), _targets(row)),
         (_("Reason"), row.reason),
         (_("Tenants checked"), result.get("tenants")),
-        (_("Tenants affected"), result.get("changed")),
+        (_("Tenants with changes"), result.get("changed")),
         (_("Tenants to migrate") if given.get("dry_run") else _("Tenants migrated"), result.get("migrated")),
         (_("Rows loaded"), result.get("rows")),
         (_("Missing files"), result.get("missing_files") or None),

@@ -40,7 +40,8 @@ def approval_request(
     """Request approval for exactly this operation and these arguments.
 
     `user` is the account that asks, or None for an operator's command. Raises `ApprovalRefused` if the reason is
-    missing or invalid, or if the account may not request this operation.
+    missing or invalid, or if the account may not request this operation; `TenantUnreachable` if the tenant's log cannot
+    be written, unless a deletion is requested.
     """
     approval = Approval(
         kind=kind,
