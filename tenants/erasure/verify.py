@@ -245,8 +245,8 @@ def _messages(row: Erasure, check: ErasureCheck) -> Iterator[str]:
         check.unseen.append(_("The broker cannot list its messages; messages about a tenant contain only ids."))
     if count:
         yield ngettext(
-            "The queues still contain %(count)d message or waiting step of the tenant.",
-            "The queues still contain %(count)d messages or waiting steps of the tenant.",
+            "The queues still contain %(count)d message or step of the tenant.",
+            "The queues still contain %(count)d messages or steps of the tenant.",
             count,
         ) % {"count": count}
     keys = cached_keys(row.tenant_id)
