@@ -74,7 +74,8 @@ class Contents(Protocol):
         """Mark runs that were in progress, or may have continued elsewhere, as failed with `reason`; return their ids.
 
         `number` counts the tenant's databases, this one included: claims from earlier ones become invalid. `replaced`
-        is {run id: status} from the database that this one replaces; None for a copy, in which pending runs fail too.
+        is {run id: status} from the database that this one replaces; None for a clone or an import, in which all
+        pending runs fail too.
         """
 
     def move(self, alias: str, old_prefix: str, new_prefix: str) -> None:

@@ -62,7 +62,7 @@ class InvalidTenant(TenantError):
 
 
 class TenantExists(TenantError):
-    """The id, name or identity is already taken; an id stays taken once its tenant is erased."""
+    """The id, name or identity is already taken; an id stays taken even after its tenant is erased."""
 
     code = "tenant_exists"
 
@@ -237,7 +237,7 @@ class FleetUnfinished(TenantError):
 
 
 class MigrationFailed(TenantError):
-    """A tenant prevents its batch from being applied, as found before any change or while its migrations ran.
+    """A batch cannot be applied to a tenant, or its prepared change of that tenant was lost.
 
     `migration` is "app.name", or "" if none was running.
     """
@@ -344,7 +344,7 @@ class TenantIdentityMismatch(TenantError):
     code = "tenant_identity_mismatch"
 
     def __init__(self, tenant_id: str, owner: str | None = None, *, is_tenants: bool = True) -> None:
-        """`owner` is the tenant id in the database, None if it has none; without `is_tenants`, it cannot have one."""
+        """`owner` is the tenant id in the database, None if it has none; without `is_tenants`, it cannot be read."""
         super().__init__(
             (
                 _(

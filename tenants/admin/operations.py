@@ -161,7 +161,7 @@ def requests_visible(request: HttpRequest, found: QuerySet[OperationRequest]) ->
 
 
 def about_visible(user: User | AnonymousUser) -> Q:
-    """Return the condition for rows about tenants that `user` may see, and for their own requests for deleted tenants.
+    """Return the condition for rows about tenants that `user` may see, and for `user`'s requests for deleted tenants.
 
     So a person who deletes a tenant can read how that ended, but no one reads about an existing tenant after losing the
     role for it.

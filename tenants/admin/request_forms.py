@@ -156,8 +156,8 @@ class RestoreForm(SourceForm, TypedIdForm):
 
     stop_runs = _stop_runs(
         gettext_lazy(
-            "They are marked as failed, or lost if they are newer than the chosen state. Otherwise, the operation is"
-            " refused while runs are in progress."
+            "Those that are newer than the chosen state are lost; the others are marked as failed, unless they were"
+            " paused in it. Otherwise, the operation is refused while runs are in progress."
         )
     )
 
@@ -224,7 +224,7 @@ class DeleteForm(TypedIdForm):
         widget=UnfoldBooleanSwitchWidget,
     )
     accept_lost_backups = forms.BooleanField(
-        label=gettext_lazy("Continue even if the tenant's backups cannot be reached"),
+        label=gettext_lazy("Continue even if backups of the tenant cannot be removed"),
         required=False,
         widget=UnfoldBooleanSwitchWidget,
     )
@@ -241,7 +241,7 @@ class MigrateForm(OperationForm):
         required=False,
         initial=True,
         widget=UnfoldBooleanSwitchWidget,
-        help_text=gettext_lazy("Everything is prepared in every tenant, timed, and rolled back."),
+        help_text=gettext_lazy("The migrations are prepared in every tenant that needs them, timed, and rolled back."),
     )
 
     def arguments(self) -> dict[str, Any]:

@@ -138,8 +138,8 @@ def page_of(kind: RequestKind, tenant: Tenant | None) -> Page:
                 _("Restore tenant %(id)s") % name,
                 _(
                     "The database of %(name)s is replaced by the chosen state, once that is loaded and verified. Runs"
-                    " that were in progress in that state are marked as failed. The replaced database can be put back"
-                    " until the time in the restore's report."
+                    " that were in progress in that state, or were waiting in it and have begun since, are marked as"
+                    " failed. The replaced database can be put back until the time in the restore's report."
                 )
                 % name,
                 _("Restore"),

@@ -70,7 +70,7 @@ def tenant_overview(request: HttpRequest, tenant: Tenant) -> dict[str, Any]:
 
 
 def _event(entry: ControlAuditLog) -> str:
-    """Return what happened; of the steps of a deletion, which one was done."""
+    """Return what happened and, for a step of a deletion, which step it was."""
     step = entry.details.get("step") if isinstance(entry.details, dict) else None
     title = title_of(entry.action)
     return f"{title}: {phase_name(step)}" if step else title

@@ -259,7 +259,7 @@ class TenantAdmin(TenantOperations, ReadOnlyAdmin):
         return self._may_change_status(request, object_id, TenantStatus.SUSPENDED)
 
     def has_limit_permission(self, request: HttpRequest, object_id: object = None) -> bool:
-        """Return whether to offer the change: not for a tenant that is deleted or in deletion. The service decides."""
+        """Return whether to offer the change: not for a tenant deleted or being deleted. The service decides."""
         if not request.user.has_perm("tenants.change_tenant"):
             return False
         return is_action(request) or status_of(request, object_id) not in (None, *ENDED)
@@ -365,7 +365,7 @@ class TenantAdmin(TenantOperations, ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("site or erasure"))
     def site(self, tenant: Any) -> SafeString | None:
-        """Return a link to the tenant's site, or to its erasure if there is one; None if the tenant is not active."""
+        """Return a link to the tenant's erasure if there is one, and otherwise to its site; None if that is closed."""
         if tenant.erasure_id is not None:
             over = tenant.status == TenantStatus.DELETED
             return erasure_link(tenant.erasure_id, _("Certificate of erasure") if over else _("Erasure"))

@@ -1,1 +1,1 @@
-"""Approvals by a second person for what cannot be undone: request one, decide it, use it once."""
+"""Approvals of operations by a second person: request one, decide it, use it once."""

@@ -1,4 +1,4 @@
-"""Why an approval does not count, or cannot be requested or decided. A sentence about an approval names it."""
+"""Why an approval does not count, or cannot be requested, decided or withdrawn. A sentence about one names it."""
 
 from django.utils.translation import gettext as _
 
@@ -7,7 +7,7 @@ from tenants.approvals.people import INDEPENDENT_AFTER_DAYS
 
 
 class ApprovalRefused(SeoGenError):
-    """The approval does not count; `code` says why."""
+    """An approval does not count, or cannot be requested, decided or withdrawn; `code` says why."""
 
 
 def unknown(approval_id: object) -> ApprovalRefused:
@@ -54,7 +54,8 @@ def undecided(approval_id: object) -> ApprovalRefused:
 
 def same_person(approval_id: object) -> ApprovalRefused:
     return ApprovalRefused(
-        _("Approval %(id)s needs a second person: no one can approve their own request.") % {"id": approval_id},
+        _("Approval %(id)s needs a second person: no one can approve or reject their own request.")
+        % {"id": approval_id},
         code="approval_same_person",
     )
 

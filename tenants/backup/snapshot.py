@@ -62,7 +62,8 @@ def snapshot(tenant: Tenant, *, work: str) -> Iterator[Snapshot]:
 def account_of(taken: Snapshot, tenant: Tenant, code: Release, *, work: str) -> Account:
     """Return the snapshot's contents; raise `BackupFailed` if the database is not this tenant's.
 
-    Schema and history are compared only if `code` knows the database's migrations; otherwise, `drift` is [].
+    The schema is compared with what the database's migrations create if `code` knows those; otherwise, `drift` is [].
+    Raises `ServerError` if that schema cannot be created for the comparison.
     """
     connection = connections[taken.alias]
     census = census_take(connection)

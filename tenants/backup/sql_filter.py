@@ -37,7 +37,7 @@ ENDS = {b"/*": rb"\*/", b"e'": rb"(?<!\\)(?:\\\\)*'"}  # the rest end as they be
 
 
 class NotADump(TenantError):
-    """The file is not a complete pg_dump of one database."""
+    """The dump is truncated, or has a line that is too long."""
 
     code = "backup_not_recognized"
 

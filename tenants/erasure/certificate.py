@@ -63,7 +63,10 @@ WHY_SUPERSEDED = gettext_noop(
 
 
 def certificate_of(row: Erasure, completed_at: datetime) -> dict[str, Any]:
-    """Build the JSON-ready document from what the steps recorded. Times are ISO 8601 with offset, sizes in bytes."""
+    """Build the JSON-ready document from what the steps recorded, and from what the control database says now.
+
+    Times are ISO 8601 with offset, sizes in bytes.
+    """
     found = row.found
     listed = found[ErasurePhase.LISTED]
     remaining = found[ErasurePhase.BACKUPS]["remaining"]

@@ -115,8 +115,8 @@ def tenant_delete(
     """Erase the tenant and return the record with its certificate. If it is already erased, only return the record.
 
     Continues an interrupted deletion. A broken or missing audit log stops the deletion unless `accept_audit_loss` is
-    set, and so do backups in unreachable locations unless `accept_lost_backups` is set; the certificate records what
-    was accepted.
+    set, and so do backups that cannot be removed unless `accept_lost_backups` is set; the certificate records what was
+    accepted.
 
     Raises `UnknownTenant`, `TenantNotActive`, `TenantWithoutServer`, `TenantBusy`, `FleetBusy`, `TenantUnfinished`,
     `FleetUnfinished`, `ServerError`, `ApprovalRequired`, `ApprovalRefused` or `DeletionRefused` before anything is

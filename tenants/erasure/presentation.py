@@ -134,7 +134,9 @@ def _erased(erased: Certificate) -> Iterator[Fact]:
     for one in erased.get("files", []):
         yield Fact(_("File supplied by an operator"), one["file"], _file_notes(one))
     messages = erased["messages"]
-    yield Fact(_("Queued messages"), _("unknown: the broker cannot list them") if messages is None else str(messages))
+    yield Fact(
+        _("Queued messages and steps"), _("unknown: the broker cannot list them") if messages is None else str(messages)
+    )
     yield Fact(_("Cache keys"), str(erased["cache_keys"]))
     yield Fact(_("Summaries of runs and costs"), str(erased.get("run_summaries", 0)))
 
@@ -295,11 +297,11 @@ def _file_notes(file: Certificate) -> tuple[str, ...]:
         facts.append(exactly(file["size_bytes"]))
     left = {
         None: "",
-        THERE: _("It still exists."),
+        THERE: _("It existed, and was not removed."),
         GONE: _("It no longer existed."),
         OUT_OF_REACH: _("It could not be checked or could not be removed."),
         STREAM: _("It came through a pipe; its source is unknown."),
-        CHANGED: _("Another file is in its place now and was left alone."),
+        CHANGED: _("Another file was in its place, and was left alone."),
     }[file["left"]]
     unknown = _("sha256 unknown: the file was not read to the end")
     checksum = _("sha256: %(sha256)s") % file if file["sha256"] else unknown

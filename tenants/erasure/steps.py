@@ -2,10 +2,11 @@
 
 1. record the deletion, and close the tenant in the control database; 2. lock its role out of its database; 3. set a
 restore point in the server's WAL; 4. copy the tenant's audit log into the control database's archive; 5. list what
-exists; 6. erase its storage; 7. erase backups and exports; 8. delete messages, cache keys and the control database's
-summaries of its runs; 9. drop databases; 10. drop roles; 11. clean up once more, write the certificate, leave a
-tombstone. From step 1 on, no new work on the tenant can begin, and there is no way back: an interrupted deletion can
-only be continued. docs/adr/0012-erasure.md explains the order.
+exists; 6. erase its storage; 7. erase backups, exports, and supplied files in locations of backups; 8. delete
+messages, cache keys and the control database's summaries of its runs; 9. drop databases; 10. drop roles; 11. clean up
+once more, write the certificate, leave a tombstone; 12. rewrite the control database's tables that named the tenant,
+unless they are in use. From step 1 on, no new work on the tenant can begin, and there is no way back: an interrupted
+deletion can only be continued. docs/adr/0012-erasure.md explains the order.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ from tenants.servers.session import ServerSession, parse_location
 from tenants.types import OnProgress, Progress
 
 KIND = "delete"
-# Losses that an operator may accept: a broken or missing audit log; backups left in unreachable locations.
+# Losses that an operator may accept: a broken or missing audit log; backups that cannot be removed.
 AUDIT_LOSS = "audit loss"
 LOST_BACKUPS = "lost backups"
 # How long open transactions may take to end after the tenant is closed. Workers' transactions never span an LLM call.
@@ -155,9 +156,9 @@ def carry_on(server_session: ServerSession, tenant: Tenant, row: Erasure, on_pro
 
 @contextmanager
 def failures_as_unfinished(tenant_id: str) -> Iterator[None]:
-    """Turn the block's errors into `DeletionUnfinished`, with the same reason and hint.
+    """Turn a `SeoGenError` in the block into `DeletionUnfinished`, with the same reason and hint.
 
-    An error without a hint gets one on how to continue.
+    If it has no hint, add one on how to continue.
     """
     try:
         yield
@@ -255,8 +256,9 @@ def _has_log_entry(archive: AuditArchive) -> bool:
 def _log_problem(server_session: ServerSession, tenant: Tenant, row: Erasure) -> str:
     """Return why the tenant's audit log cannot be read, or "".
 
-    It is read alone first: if copying it then fails, the control database is at fault, and no loss may be accepted. Nor
-    may it while the log is only out of reach. Raises `DatabaseLocked`, or `ServerError` if the server does not answer.
+    The log is read alone first: if copying it then fails, the control database is at fault, and no loss may be
+    accepted. While the log is only out of reach, no loss may be accepted either: raises `DatabaseLocked`, or
+    `ServerError` if the server does not answer.
     """
     try:
         with owner_connection(server_session.server, row.database, work_of(tenant)) as source:
@@ -317,7 +319,7 @@ def _erase_storage(_server_session: ServerSession, tenant: Tenant, _row: Erasure
 
 
 def _erase_backups(_server_session: ServerSession, tenant: Tenant, row: Erasure) -> Found:
-    """Erase every backup that can be erased, and only then report failures; unreachable ones stay in the catalogue.
+    """Erase every backup that can be erased, and only then report failures; the others stay in the catalogue.
 
     Also erase the listed files that are to be erased with the tenant (`HeldFile.goes`), unless they have changed since
     they were read.

@@ -65,9 +65,9 @@ class ErasureCheck:
 def erasures_verify(*, tenant_id: str | None = None) -> list[ErasureCheck]:
     """Check whether the tenant's erasure, or every erasure, still holds; return the findings.
 
-    Checks the tenant's row, databases and roles on every server, storage with versions, the locations of its backups,
-    files that were read for it, messages and cache, summaries of runs and costs, the archived audit log, the
-    certificate, base backups and WAL. Raises `UnknownErasure`.
+    Checks the tenant's row, databases and roles on every server, storage with versions, all locations of backups, files
+    that were read for it, messages and cache, summaries of runs and costs, the archived audit log, the certificate,
+    base backups and WAL, and old versions of the control database's rows. Raises `UnknownErasure`.
     """
     rows = [erasure_get(tenant_id)] if tenant_id else list(erasures())
     return [_verify(row) for row in rows]
@@ -149,7 +149,7 @@ def _storage(row: Erasure, _check: ErasureCheck) -> Iterator[str]:
 
 
 def _backups(row: Erasure, check: ErasureCheck) -> Iterator[str]:
-    """Check the backups in the catalogue, and files in their locations that are named like the tenant's backups."""
+    """Check the tenant's backups in the catalogue, and all catalogued locations for files that are named like them."""
     known = Backup.objects.using(CONTROL).filter(tenant_id=row.tenant_id)
     for backup in known:
         found = is_there(backup)
@@ -184,7 +184,7 @@ def _files(row: Erasure, check: ErasureCheck) -> Iterator[str]:
         if file.state != THERE:
             continue
         if file.file in removed:
-            yield _("%(file)s exists.") % {"file": file.file}
+            yield _("%(file)s exists again after the erasure removed it.") % {"file": file.file}
         elif file.file in named:
             check.remaining.append(_("%(file)s, which was read for this tenant, still exists.") % {"file": file.file})
         else:
@@ -245,8 +245,8 @@ def _messages(row: Erasure, check: ErasureCheck) -> Iterator[str]:
         check.unseen.append(_("The broker cannot list its messages; messages about a tenant contain only ids."))
     if count:
         yield ngettext(
-            "The broker still has %(count)d message about the tenant.",
-            "The broker still has %(count)d messages about the tenant.",
+            "The queues still contain %(count)d message or step of the tenant.",
+            "The queues still contain %(count)d messages or steps of the tenant.",
             count,
         ) % {"count": count}
     keys = cached_keys(row.tenant_id)
@@ -339,7 +339,10 @@ def _servers_of_control() -> Iterator[DatabaseServer]:
 
 
 def _logs(server: DatabaseServer, last: str) -> Iterator[str]:
-    """Yield a sentence about each place where WAL remains. Apart from the timeline, segment names sort by position."""
+    """Yield a sentence about each place where WAL up to segment `last` may remain.
+
+    Apart from the timeline, segment names sort by position.
+    """
     if server.wal_archive:
         archive = wal_archive_read(place_at(server.wal_archive))
         count = sum(1 for segment in archive.segments if segment.number <= archive.number(last))

@@ -1,8 +1,8 @@
 """Records of files that operators gave the product to read (`FileRead`), made before the files' content is used.
 
-The catalogue lists the backups and exports that the product wrote to files. These records list other files: a dump from
-elsewhere, a bundle from another installation, standard input. docs/adr/0012-erasure.md explains what an erasure does
-with them.
+The catalogue lists the backups and exports that the product wrote to files. These records also cover other files: a
+dump from elsewhere, a bundle from another installation, standard input. docs/adr/0012-erasure.md explains what an
+erasure does with them.
 """
 
 from __future__ import annotations

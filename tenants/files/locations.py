@@ -57,7 +57,7 @@ class Use(Enum):
 
 
 class PlaceError(TenantError):
-    """A place is invalid, or cannot be read or written: the disk is full, say, or S3 is unreachable."""
+    """A place is invalid, or a file in it cannot be read, written or removed: the disk is full, say."""
 
 
 class MissingFromPlace(PlaceError):

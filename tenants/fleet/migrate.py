@@ -50,10 +50,12 @@ def tenant_migrate(
     reported in `problems`.
 
     Raises `UnknownTenant`, `TenantNotActive`, `FleetBusy`, or `FleetUnfinished` or `TenantUnfinished` if an interrupted
-    operation must be recovered first.
+    operation must be recovered first. Also raises `FleetUnfinished` if rolling back after an unexpected error fails or
+    comes too late.
 
     1. lock and record; 2. check every tenant, before any change; 3. rehearse, once per server and history, in a scratch
-    database; 4. prepare: the first failure rolls everything back; 5. record the decision durably; 6. commit everywhere.
+    database; 4. set a restore point on each server, except in a dry run; 5. prepare: the first failure rolls everything
+    back; 6. record the decision durably; 7. commit everywhere.
     """
     with fleet_lock():
         require_fleet_finished()

@@ -1,1 +1,4 @@
-"""Create and suspend tenants, show their status, set limits, rotate passwords, and prepare the control database."""
+"""Create and suspend tenants, open them to operators and staff, show their status, set limits and budgets.
+
+Also rotate passwords and keys, and prepare the control database and the servers.
+"""

@@ -42,8 +42,9 @@ def tenant_create(
     names a `DatabaseServer`; without it, the default one is used. If an earlier creation with the same name and id was
     interrupted, it is finished instead. On failure, everything created so far is removed. Waits up to `fleet_wait_s`
     seconds for a batch to end, and as long again for another creation with a numbered id to end.
-    Raises `InvalidTenant`, `TenantExists`, `TenantBusy`, `FleetBusy`, `FleetUnfinished`, `ServerError`, or
-    `TenantUnfinished` if something could not be removed or a tenant with this id is being created under another name.
+    Raises `InvalidTenant`, `TenantExists`, `TenantBusy`, `FleetBusy`, `FleetUnfinished`, `ServerError`,
+    `TenantUnfinished` if something could not be removed or a tenant with this id is being created under another name,
+    or `TenantError` if that other creation with a numbered id does not end in time.
 
     1. record tenant and operation (control database, one transaction); 2. ensure the template exists; 3. create the
     role; 4. clone the database; 5. let the role in; 6. connect as the tenant, and bind identity and audit chain; 7.
@@ -126,8 +127,9 @@ def undo(server_session: ServerSession, tenant: Tenant, operation: TenantOperati
 
 
 def _unfinished(tenant_id: str, name: str) -> tuple[Tenant, TenantOperation] | None:
-    """Return the interrupted creation of this tenant, or None; raise `TenantExists` or `TenantUnfinished` for a taken
-    id.
+    """Return the interrupted creation of this tenant, or None if the id is free.
+
+    Raises `TenantExists` or `TenantUnfinished` if the id is taken.
     """
     tenant = Tenant.objects.using(CONTROL).select_related("server").filter(pk=tenant_id).first()
     if tenant is None:

@@ -1,4 +1,4 @@
-"""Suspend a tenant, so that no one can use it and its runs pause, and resume it."""
+"""Suspend a tenant, so that no one can use it and its runs wait, and resume it."""
 
 from django.db import transaction
 from django.db.models import F
@@ -12,15 +12,20 @@ from tenants.selectors import require_finished, tenant_get
 
 
 def tenant_suspend(*, tenant_id: str, reason: str = "") -> Tenant:
-    """Suspend an active tenant and return it; its runs pause where they are. The audit log keeps the reason.
+    """Suspend an active tenant and return it; its runs wait where they are. The audit log keeps the reason.
 
-    Raises `TenantNotActive` if it is not active.
+    Raises `UnknownTenant`, `TenantNotActive` if it is not active, `TenantBusy`, `TenantUnfinished` or
+    `FleetUnfinished`.
     """
     return _move(tenant_id, TenantStatus.ACTIVE, TenantStatus.SUSPENDED, action="tenant.suspend", reason=reason)
 
 
 def tenant_resume(*, tenant_id: str) -> Tenant:
-    """Resume a suspended tenant and return it. Raises `TenantNotActive` if it is not suspended."""
+    """Resume a suspended tenant and return it.
+
+    Raises `UnknownTenant`, `TenantNotActive` if it is not suspended, `TenantBusy`, `TenantUnfinished` or
+    `FleetUnfinished`.
+    """
     return _move(tenant_id, TenantStatus.SUSPENDED, TenantStatus.ACTIVE, action="tenant.resume")
 
 

@@ -44,7 +44,7 @@ def access_open(*, user: User, tenant_id: str, role: str, reason: str) -> Tempor
 
     Raises `AccessNotOpened` if `user` may not choose that role or already sees the tenant, and, with one message for
     both, if the tenant does not exist or is not active; the control log keeps such an attempt. If the tenant's database
-    cannot be reached, no access is given.
+    cannot be used, its error is raised, and no access is given.
     """
     if role not in roles_to_open_with(user):
         raise AccessNotOpened(

@@ -11,7 +11,7 @@ from tenants.erasure.verify import ErasureCheck, erasures_verify
 
 
 class Command(OperatorCommand):
-    help = "Verify everywhere that erasures still hold; exit 1 if one does not."
+    help = "Verify everywhere that erasures still hold; exit with status 1 if one does not."
     checks: list[ErasureCheck]
 
     def add_arguments(self, parser: CommandParser) -> None:

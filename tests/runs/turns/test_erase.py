@@ -84,7 +84,7 @@ def test_a_step_that_is_left_behind_is_a_problem(tenant: Tenant, limit: Limits) 
     row = tenant_delete(tenant_id=tenant.id)
     enqueued(tenant.id)
     [check] = erasures_verify(tenant_id=tenant.id)
-    assert check.problems == ["The broker still has 1 message about the tenant."]
+    assert check.problems == ["The queues still contain 1 message or step of the tenant."]
     turns.erase(tenant.id)
     forget_erasure(row)
 

@@ -576,7 +576,7 @@ def test_verify_finds_data_that_came_back(tenant: Tenant, tmp_path: Path) -> Non
     tenant_storage.erase_all(tenant.id)
     add_messages((tenant, "late"))
     cache.set(cache_key(tenant.id, "x"), 1)
-    assert [one[:28] for one in problems(tenant)] == ["The broker still has 2 messa", "The cache still has 1 of the"]
+    assert [one[:29] for one in problems(tenant)] == ["The queues still contain 2 me", "The cache still has 1 of the "]
     forge(row, "certificate = %s", Jsonb({**certificate_of(row), "tenant_id": "another"}))
     assert any("The certificate, or its sha256 in the ledger," in one for one in problems(tenant))
     forge(row, "certificate = %s", Jsonb(certificate_of(row)))
