@@ -40,7 +40,8 @@ def cluster_backups_prune() -> list[PrunedServer]:
 
     Each server's newest base backup is kept, and so are backups that a kept one builds on. If a server has no base
     backup, its expired WAL is removed from a folder, but not from a bucket. An archive managed by another tool is left
-    to that tool. Servers whose base backups are being made or read are skipped this time. Raises `PlaceError`.
+    to that tool. Servers whose base backups are being made or read are skipped this time. Raises `PlaceError` or
+    `OSError`.
     """
     pruned = []
     for server in DatabaseServer.objects.using(CONTROL).order_by("name"):
