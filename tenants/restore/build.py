@@ -157,8 +157,8 @@ def _pending(
         )
     if expected.fleet_version not in ("", code.version):
         raise Unfit(
-            _("The source's schema version differs from the fleet's (%(fleet)s), and the fleet is behind this code.")
-            % {"fleet": short(expected.fleet_version)},
+            _("The source's schema version differs from the tenant's (%(version)s), which is behind this code.")
+            % {"version": short(expected.fleet_version)},
             hint=_("Run `seo-gen tenant migrate --all` first."),
             page_hint=_("Migrate all tenants first, under “Fleet”."),
             code="fleet_outdated",
