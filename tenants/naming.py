@@ -76,7 +76,7 @@ def validate_id(tenant_id: str) -> str:
 
 
 def id_from_name(name: str) -> str | None:
-    """Return the id for a name: "customer-a" for "Customer A"; None if a letter has no ASCII form, or nothing is left.
+    """Return the id for a name, "customer-a" for "Customer A"; None if a letter or digit is lost, or nothing is left.
 
     An id is permanent, and the few Latin letters of a name in another script say too little. Automatic transliteration
     does not help: the reading of a Japanese name does not follow from its characters.

@@ -88,7 +88,7 @@ class Restore(models.Model):
     )
     tenant_id = models.TextField(_("tenant"))
     phase = models.TextField(_("phase"), choices=RestorePhase, db_default=RestorePhase.BUILDING)
-    # A file, "the time …", or "undo of …".
+    # A file, "the state at …", or "the database replaced by the operation of …".
     source = models.TextField(_("from"))
     # Databases on the tenant's server: the one being built, the one in use, and the new name of the replaced one.
     scratch = models.TextField(db_default="")

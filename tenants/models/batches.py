@@ -41,7 +41,7 @@ GID_PREFIX = "seo-gen:"
 
 
 class MigrationBatch(models.Model):
-    """An all-or-nothing change to tenants' databases, recorded before it starts, so that `recover` can finish it.
+    """An all-or-nothing change to tenants' databases, recorded first, so that `recover` can commit it or roll it back.
 
     A preview of a copy of prompts, which changes nothing, is recorded once it has finished.
     """

@@ -14,7 +14,7 @@ class FileRead(models.Model):
     A backup or an export to standard output is recorded here too.
 
     The row is written before the content is used; the digest follows once the file has been read to its end. If the
-    same content is read again, the new row replaces the old one.
+    file is read again with the same content, the new row replaces the old one.
     """
 
     # Not a foreign key: the record outlives the tenant. A file from which another tenant was created has a row for

@@ -1,7 +1,8 @@
 """Superseded row versions in the control database: PostgreSQL keeps their bytes until the table is rewritten.
 
 After an erasure, they still contain the tenant's name, and error texts that may quote its data. So an erasure ends by
-rewriting the affected tables. If a table is in use at that time, the next base backup or retention run tries again.
+rewriting the tables that may hold them. If that is not possible then, the next base backup or retention run tries
+again.
 """
 
 from __future__ import annotations

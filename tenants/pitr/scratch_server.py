@@ -1,4 +1,4 @@
-"""A temporary PostgreSQL server, started in its own folder from a base backup, and removed once it has been read.
+"""A scratch server: PostgreSQL, started in its own folder from a base backup, and removed once it has been read.
 
 <home>/recovery/<work>/             owned and locked by the recovering process
                           data/     the data directory
@@ -10,7 +10,8 @@
 
 The scratch server replays another server's WAL, so it must be kept from writing to that server's files. Either of two
 measures ensures this: if we are root, it runs as an account that owns nothing else; if the kernel has Landlock, its
-processes can write only to this folder and the socket's. Neither depends on the contents of the server's catalog. See
+processes can write only to this folder and the socket's. Neither depends on the contents of the server's catalog.
+Without both, only the check of the WAL protects those files (`tenants.pitr.wal_check`). See
 docs/adr/0010-point-in-time-recovery.md.
 """
 

@@ -33,7 +33,7 @@ class OperationAlreadyRequested(TenantError):
 
 
 class OperationInterrupted(TenantError):
-    """The worker was lost, and recovery has undone what it had begun."""
+    """The operation stopped midway, and recovery has now undone what it had begun."""
 
     code = "operation_interrupted"
 

@@ -19,7 +19,7 @@ def step_name(step: str) -> str:
         "load": _("loading the data"),
         "verify": _("verifying the data"),
         "migrate": _("migrating the schema"),
-        "settle": _("marking interrupted runs as failed"),
+        "settle": _("marking runs that cannot continue as failed"),
         "close": _("closing the tenant"),
         "swap": _("swapping the databases"),
         "open": _("opening the tenant"),

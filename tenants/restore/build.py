@@ -49,7 +49,8 @@ def build(scratch: Scratch, source: Source, expected: Expected, code: Release, *
 
     1. load the dump as the guest, within limits; 2. end sessions and prepared transactions that the dump left behind;
     3. verify, as the guest, that the database's contents match its migration history; 4. hand the database over to
-    the owner and grant privileges; 5. migrate it if its schema is older than the fleet's.
+    the owner and grant privileges; 5. migrate it if its schema is older than the fleet's or, if the fleet's version is
+    not given, than this code's.
     """
     _require_server(scratch.server_session, source)
     on_step("load")
@@ -93,9 +94,9 @@ def build(scratch: Scratch, source: Source, expected: Expected, code: Release, *
 def bring_forward(
     server_session: ServerSession, database: str, history: History, code: Release, fleet_version: str, *, work: str
 ) -> list[str]:
-    """Migrate a kept database, which the owner already owns, to the fleet's version; return the applied migrations.
+    """Migrate a kept database, which the owner already owns, to this code's version; return the applied migrations.
 
-    Raises `Unfit` if this code cannot migrate it to that version.
+    Does nothing if the database already has that version or the tenant's. Raises what `_pending` does.
     """
     reference = reference_for(server_session.server, server_session.major_version, history, code, work)
     script = _pending(reference, history, fleet_version, code, work)
@@ -138,20 +139,26 @@ def _granted(scratch: Scratch, source: Source, expected: Expected, proven: Prove
 def _pending(
     reference: SchemaReference, history: History, fleet_version: str, code: Release, work: str
 ) -> Script | None:
-    """Return the script that migrates the database to the fleet's version; None if it already has that version."""
+    """Return the script that migrates the database to this code's version; None if it has that or the fleet's already.
+
+    Otherwise raises `Unfit` if the fleet's version is known and is not this code's.
+    """
     if code.is_complete(history) or reference.version == fleet_version:
         return None
     if code.state_of(fleet_version) == SchemaState.AHEAD:
         raise Unfit(
-            _("The tenant's schema version (%(version)s) is ahead of this code, which cannot migrate the backup to it.")
+            _(
+                "The tenant's schema version (%(version)s) is ahead of this code, which cannot migrate the restored"
+                " data to it."
+            )
             % {"version": short(fleet_version)},
             hint=_("Use the release that the tenant was migrated with."),
             code="release_outdated",
         )
     if fleet_version not in ("", code.version):
         raise Unfit(
-            _("The source's schema version differs from the fleet's (%(fleet)s), and the fleet is behind this code.")
-            % {"fleet": short(fleet_version)},
+            _("The source's schema version differs from the tenant's (%(version)s), which is behind this code.")
+            % {"version": short(fleet_version)},
             hint=_("Run `seo-gen tenant migrate --all` first."),
             page_hint=_("Migrate all tenants first, under “Fleet”."),
             code="fleet_outdated",

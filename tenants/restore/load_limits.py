@@ -26,7 +26,7 @@ MEBIBYTE = 2**20
 
 
 class LoadStopped(TenantError):
-    """Loading a dump was stopped because it exceeded a limit."""
+    """Loading a dump was stopped because it exceeded a limit or could no longer be monitored."""
 
     code = "load_stopped"
 
@@ -54,7 +54,7 @@ class LoadGuard:
         self._thread.join()
 
     def watch(self, process: Popen[bytes]) -> None:
-        """Also kill this program if a limit is exceeded, since it may be what is hanging."""
+        """Also kill this program if the load is stopped, since it may be what is hanging."""
         self._processes.append(process)
 
     def counted(self, source: IO[bytes]) -> IO[bytes]:
@@ -119,6 +119,8 @@ class _Counted:
 @contextmanager
 def bounded_load(scratch: Scratch, dump_bytes: int | None) -> Iterator[LoadGuard]:
     """Monitor the block while it loads the scratch database; raise `LoadStopped` if it exceeds a limit.
+
+    Also raises it if the server does not answer, since the load can then no longer be monitored.
 
     `dump_bytes` is the stored size of the dump. The database may use up to RESTORE_MAX_GROWTH times as much on disk,
     and 1 GiB in any case. None, for a dump read straight from a recovered server, means no such limit. The load must

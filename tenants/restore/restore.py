@@ -48,8 +48,8 @@ def tenant_restore(
     `RestoreUnfinished` if only step 5 fails, and `TenantUnfinished` if an operation on the tenant has to be recovered.
 
     1. record the operation; 2. build a scratch database from the source and verify it; 3. mark the runs that were
-    running in the restored state as failed; 4. close the tenant, swap the databases, and open the tenant again
-    (`tenants.restore.swap`); 5. bring back files, and list the differences.
+    running in the restored state, or that continued in the live one, as failed; 4. close the tenant, swap the
+    databases, and open the tenant again (`tenants.restore.swap`); 5. bring back files, and list the differences.
     """
     with workflow.exclusive_access(tenant_id) as tenant:
         file = _file(tenant, backup_file, age_identity_file) if backup_file else None
@@ -124,7 +124,7 @@ def _file(tenant: Tenant, backup_file: str, age_identity_file: str | None) -> Ba
 
 
 def _settle(tenant: Tenant, server_session: ServerSession, row: Restore, built: Built, on_progress: OnProgress) -> None:
-    """Mark the restored state's runs in progress as failed; save the results so that `recover` can continue."""
+    """Mark runs that cannot continue in the restored state as failed; save the results for the steps that follow."""
     on_progress(Progress(tenant.id, "settle"))
     number = Restore.objects.using(CONTROL).filter(tenant_id=tenant.id).count()
     with owner_connection(server_session.server, row.scratch, work_of(tenant)) as connection:

@@ -66,7 +66,7 @@ def reopen(server_session: ServerSession, tenant: Tenant) -> None:
 
 
 def back_to_work(tenant: Tenant, **changes: object) -> None:
-    """Restore a closed tenant's previous status; call this in the transaction that records why."""
+    """Give a closed tenant its previous status again; call this in the transaction that records why."""
     status = Case(When(is_active=True, then=Value(TenantStatus.ACTIVE)), default=Value(TenantStatus.SUSPENDED))
     Tenant.objects.using(CONTROL).filter(pk=tenant.pk, status=TenantStatus.RESTORING).update(
         status=status,

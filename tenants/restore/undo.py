@@ -26,7 +26,7 @@ def tenant_restore_undo(
 
     Runs in progress block the undo unless `stop_runs` is set; the undo leaves their state as it is in both databases.
 
-    Raises what `tenant_restore` raises, and `RestoreRefused` if no replaced database was kept.
+    Raises what `tenant_restore` raises, and `RestoreRefused` if no replaced database is kept.
     """
     with workflow.exclusive_access(tenant_id) as tenant:
         last = replaced_last(tenant_id)
@@ -58,7 +58,7 @@ def replaced_last(tenant_id: str) -> Restore:
 
 
 def _bring_forward(tenant: Tenant, server_session: ServerSession, row: Restore) -> None:
-    """Migrate the kept database to the fleet's version, which may be newer than the database by now."""
+    """Migrate the kept database to this code's version, unless it has the fleet's; record the result."""
     work, code = work_of(tenant), release()
     with owner_connection(server_session.server, row.scratch, work) as connection:
         history = history_read(connection)

@@ -216,7 +216,7 @@ def finish(
 ) -> RestoreReport:
     """Finish after the swap: restore files, list the differences, complete the record.
 
-    Raises `RestoreUnfinished` if that fails; the tenant is online even then.
+    Raises `RestoreUnfinished` if that fails; the tenant uses its new database even then.
     """
     on_progress(Progress(tenant.id, "reconcile"))
     try:

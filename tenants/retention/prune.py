@@ -100,8 +100,9 @@ def _prune_superseded() -> list[PrunedItem]:
             "superseded rows",
             "",
             _(
-                "Old rows remain in the control database's tables: they were in use, or the database role lacks the"
-                " privilege to rewrite the tables. The next prune will try again."
+                "Old row versions about erased tenants remain in the control database: a table was in use, an open"
+                " transaction can still see the row versions, or the database role lacks the privilege to rewrite the"
+                " tables. The next prune or base backup will try again."
             ),
         )
     ]

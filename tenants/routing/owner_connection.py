@@ -55,7 +55,7 @@ def owner_connection(server: DatabaseServer, database: str, work: str) -> Iterat
 
 @contextmanager
 def guest_connection(url: str, database: str, work: str) -> Iterator[BaseDatabaseWrapper]:
-    """Yield Django's connection to `database` as the role in `url`, which may be untrusted.
+    """Yield Django's connection to `database`, whose contents may be untrusted, as the role in `url`.
 
     The session is read-only, and RESTORE_STALL_S limits each statement: reading a table can run code that someone put
     there.

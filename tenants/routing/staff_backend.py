@@ -22,7 +22,8 @@ class RolesBackend(ModelBackend):
     """Answers Django's permission checks from roles (`tenants.access.roles`), not from Django's own permissions.
 
     The tenant in question is the object's, or else the active tenant, or else the one that the page is about. If there
-    is none, a permission is granted if the user has it for any tenant; the page shows only those tenants' rows.
+    is none, a permission about tenants is granted if the user has it for any tenant; the page shows only those tenants'
+    rows. A permission about the installation needs a role for all tenants.
     """
 
     def has_perm(self, user_obj: Account, perm: str, obj: Any = None) -> bool:

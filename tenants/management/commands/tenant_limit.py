@@ -58,4 +58,4 @@ def _steps(text: str) -> int | str:
     try:
         return int(text)
     except ValueError:
-        raise ArgumentTypeError(_("%(text)r is neither a number nor `default`") % {"text": text[:80]}) from None
+        raise ArgumentTypeError(_("%(text)r is neither a whole number nor `default`") % {"text": text[:80]}) from None

@@ -104,7 +104,7 @@ class Command(OperatorCommand):
         if report.outcome == "completed" and not report.problems:
             return
         states = {
-            "completed": _("Batch %(id)s was committed, except in these tenants:") % {"id": report.batch_id},
+            "completed": _("Batch %(id)s was committed, but not in every tenant:") % {"id": report.batch_id},
             "rolled_back": _("No tenant was changed (batch %(id)s).") % {"id": report.batch_id},
             "unfinished": _("Batch %(id)s has not finished: fix the problems below, then run `seo-gen tenant recover`.")
             % {"id": report.batch_id},

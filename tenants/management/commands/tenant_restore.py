@@ -121,7 +121,7 @@ class Command(OperatorCommand):
             )
         self._list(_("Migrations applied"), document, "migrations")
         self._list(_("Schema differences that the source already had"), document, "drift")
-        self._list(_("Runs that were in progress and are now marked as failed"), document, "failed_runs")
+        self._list(_("Runs that had not finished and are now marked as failed"), document, "failed_runs")
         self._list(_("Lost runs (newer than the restored state)"), document, "lost_runs")
         self._list(_("Runs that are back"), document, "returned_runs")
         self._list(_("Restored files"), document, "restored_files")

@@ -82,5 +82,5 @@ def test_the_command_says_what_holds_now(tenant: Tenant, settings: Settings) -> 
 def test_the_command_refuses_what_is_no_limit(tenant: Tenant) -> None:
     with pytest.raises(Refusal, match="must be between 1 and 5000, not 0"):
         run("--tenant-id", tenant.id, "--steps", "0")
-    with pytest.raises(CommandError, match="'many' is neither a number nor `default`"):
+    with pytest.raises(CommandError, match="'many' is neither a whole number nor `default`"):
         run("--tenant-id", tenant.id, "--steps", "many")

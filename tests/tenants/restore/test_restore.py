@@ -267,7 +267,7 @@ def test_an_undo_waits_until_the_fleet_has_this_codes_version(
     )
     with next_release.active():
         live = everything_of(tenant)
-        with pytest.raises(RestoreRefused, match="the fleet is behind this code") as refused:
+        with pytest.raises(RestoreRefused, match="which is behind this code") as refused:
             tenant_restore_undo(tenant_id=tenant.id)
         assert refused.value.code == "fleet_outdated"
         assert everything_of(tenant) == live
