@@ -109,7 +109,7 @@ def server_get(name: str | None) -> DatabaseServer:
         raise ServerError(
             _("No default database server is registered."),
             hint=_(
-                "Mark one as default in the admin; if there is none, set TENANT_SERVER_URL and run"
+                "Mark a server as default in the admin; if no server is registered, set TENANT_SERVER_URL and run"
                 " `seo-gen control setup`."
             ),
             code="server_default_missing",

@@ -112,9 +112,7 @@ def _end_batch(batch: MigrationBatch, tenant_id: str) -> Recovery:
 
 
 def _end_strays() -> None:
-    """End transactions that a batch prepared after it was recovered, because its process lost the lock without
-    noticing.
-    """
+    """End what batches prepared after they were recovered, since their processes had not noticed losing the lock."""
     over = MigrationBatch.objects.using(CONTROL).exclude(status__in=UNFINISHED)
     for server in DatabaseServer.objects.using(CONTROL):
         # A server that is down is reported by the operations that need it.

@@ -51,8 +51,8 @@ def reason_for(holder: LockHolder | None, timeout_s: float) -> str:
     # A prepared transaction can end between the reading of its locks and that of its name.
     if holder is None or (holder.pid is None and holder.gid is None):
         return _(
-            "A lock was not granted within %(timeout)g s. Who held it could not be determined; that session may have"
-            " ended since."
+            "A lock was not granted within %(timeout)g s. The session or prepared transaction that held it could not be"
+            " determined; it may have ended since."
         ) % {"timeout": timeout_s}
     words = {
         **vars(holder),
@@ -92,6 +92,6 @@ def reason_for(holder: LockHolder | None, timeout_s: float) -> str:
 
 
 def _is_of_batch(gid: str) -> bool:
-    """Return whether a recorded batch prepared the transaction; its name alone proves nothing."""
+    """Return whether the name is that of a recorded batch; its form alone proves nothing."""
     batch_id = batch_of(gid)
     return batch_id is not None and MigrationBatch.objects.using(CONTROL).filter(pk=batch_id).exists()

@@ -35,7 +35,7 @@ FAILING_WAIT_S = 1.0
 
 
 class ToolError(TenantError):
-    """One of PostgreSQL's programs is missing or failed; if it failed, the message quotes its first error."""
+    """One of PostgreSQL's programs is missing, or failed; then the message quotes its first error, if any."""
 
 
 def program(name: str, major_version: int, *, exact: bool = False) -> Path:
@@ -203,7 +203,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _ended(status: int) -> str:
-    """Say how a program ended that printed nothing; a negative status is the signal that ended it."""
+    """Say how a program that printed nothing ended; a negative status is the signal that ended it."""
     return _("signal %d") % -status if status < 0 else _("exit status %d") % status
 
 
