@@ -64,7 +64,8 @@ def tenant_recover(
     """Try to finish or undo every unfinished batch, backup and operation; return the outcome of each.
 
     Safe to repeat, and to run alongside running operations. `age_identity_file` decrypts the backup of a restore that
-    still needs files from it. Batches come first, since their prepared transactions block everything else.
+    still needs files from it. Batches come first, since their prepared transactions block everything else. Raises
+    `SealError` if that file cannot be used.
     """
     age_identity_require(age_identity_file)
     batches = [batch_recover(batch) for batch in batches_unfinished()]

@@ -91,7 +91,7 @@ def _exportable(tenant_id: str) -> Tenant:
 
 
 def _require_new(place: Place, name: str) -> None:
-    """Raise `PlaceError` if the file exists, is being written, or could not be.
+    """Raise `PlaceError` if the file exists, is being written or cannot be written.
 
     Records of a file that is gone get another name, so that this one can be used again.
     """
