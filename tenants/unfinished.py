@@ -63,7 +63,8 @@ def tenant_recover(
 ) -> list[Recovery]:
     """Try to finish or undo every unfinished batch, backup and operation; return the outcome of each.
 
-    Safe to repeat, and to run alongside running operations. `age_identity_file` decrypts the backup of a restore that
+    Also cleans up base backups, recoveries and scratch databases of killed processes, which have no outcome here. Safe
+    to repeat, and to run alongside running operations. `age_identity_file` decrypts the backup of a restore that
     still needs files from it. Batches come first, since their prepared transactions block everything else. Raises
     `SealError` if that file cannot be used.
     """
