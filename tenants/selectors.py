@@ -109,7 +109,7 @@ def server_get(name: str | None) -> DatabaseServer:
         raise ServerError(
             _("No default database server is registered."),
             hint=_(
-                "Mark one as default in the admin; if there is none, set TENANT_SERVER_URL and run"
+                "Mark a server as default in the admin; if no server is registered, set TENANT_SERVER_URL and run"
                 " `seo-gen control setup`."
             ),
             code="server_default_missing",
@@ -135,10 +135,10 @@ def server_for_new_tenant(name: str | None, *, can_choose: bool = True) -> Datab
                 server.capacity,
             )
             % {"name": server.name, "capacity": server.capacity},
-            hint=_("Choose another with --server, or raise its capacity in the admin.")
+            hint=_("Choose another server with --server, or raise the capacity of this one in the admin.")
             if can_choose
             else _("Raise its capacity in the admin."),
-            page_hint=_("Choose another server, or raise its capacity under “Database servers”.")
+            page_hint=_("Choose another server, or raise the capacity of this one under “Database servers”.")
             if can_choose
             else _("Raise its capacity under “Database servers”."),
             code="server_full",

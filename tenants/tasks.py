@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 @shared_task(name=BACKUP_DAILY, bind=True, ignore_result=True, acks_late=False)
 def daily(self: Any) -> None:
-    """Run the daily backup unless one has finished recently; log the failures."""
+    """Run the daily backup if it is due and not already running; log the failures."""
     with acting_as("worker:backup", operation_id=self.request.id):
         try:
             problems = backup_daily()

@@ -63,8 +63,10 @@ def tenant_recover(
 ) -> list[Recovery]:
     """Try to finish or undo every unfinished batch, backup and operation; return the outcome of each.
 
-    Safe to repeat, and to run alongside running operations. `age_identity_file` decrypts the backup of a restore that
-    still needs files from it. Batches come first, since their prepared transactions block everything else.
+    Also cleans up base backups, recoveries and scratch databases of killed processes, which have no outcome here. Safe
+    to repeat, and to run alongside running operations. `age_identity_file` decrypts the backup of a restore that
+    still needs files from it. Batches come first, since their prepared transactions block everything else. Raises
+    `SealError` if that file cannot be used.
     """
     age_identity_require(age_identity_file)
     batches = [batch_recover(batch) for batch in batches_unfinished()]
@@ -112,9 +114,7 @@ def _end_batch(batch: MigrationBatch, tenant_id: str) -> Recovery:
 
 
 def _end_strays() -> None:
-    """End transactions that a batch prepared after it was recovered, because its process lost the lock without
-    noticing.
-    """
+    """End what batches prepared after they were recovered, since their processes had not noticed losing the lock."""
     over = MigrationBatch.objects.using(CONTROL).exclude(status__in=UNFINISHED)
     for server in DatabaseServer.objects.using(CONTROL):
         # A server that is down is reported by the operations that need it.

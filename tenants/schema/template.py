@@ -34,9 +34,9 @@ def template_name(prefix: str) -> str:
 def ensure_template(server_session: ServerSession, prefix: str) -> str:
     """Return the name of the server's template for this release, building it if it does not exist yet.
 
-    1. check without a lock; 2. check again under the server's lock; 3. drop the leftovers of a killed build; 4. create,
-    migrate as the owner, grant privileges; 5. store its schema, to compare tenants with; 6. rename and close: only a
-    finished template has the final name.
+    1. check without a lock; 2. check again under the server's lock; 3. create missing roles, and drop the leftovers
+    of a killed build; 4. create the database, migrate it as the owner, and grant privileges; 5. store its schema, to
+    compare tenants with; 6. rename and close: only a finished template has the final name. Raises `ServerError`.
     """
     name = template_name(prefix)
     if server_session.template_is_ready(name):
@@ -61,7 +61,7 @@ def promote(server_session: ServerSession, database: str, prefix: str) -> None:
 
 
 def drop_unused_templates() -> None:
-    """Drop the templates that neither this release nor any tenant's version uses; skip servers that are down.
+    """Drop the templates that neither this release nor any tenant's version uses; skip servers that fail.
 
     Not part of a migration, since PostgreSQL waits for a checkpoint whenever a database is dropped. Nothing is dropped
     while any tenant's version is unknown.

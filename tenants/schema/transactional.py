@@ -51,7 +51,7 @@ def _obstacles(operation: Operation) -> Iterator[str]:
     elif isinstance(operation, NotInTransactionMixin) or (
         isinstance(operation, RunPython) and operation.atomic is False
     ):
-        yield _("%(operation)s runs outside transactions") % {"operation": type(operation).__name__}
+        yield _("%(operation)s must run outside a transaction") % {"operation": type(operation).__name__}
     elif isinstance(operation, RunSQL):
         for part in [operation.sql] if isinstance(operation.sql, str) else operation.sql:
             for words in _forbidden_in(part if isinstance(part, str) else part[0]):

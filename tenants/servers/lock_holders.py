@@ -52,8 +52,8 @@ def reason_for(holder: LockHolder | None, timeout_s: float) -> str:
     # A prepared transaction can end between the reading of its locks and that of its name.
     if holder is None or (holder.pid is None and holder.gid is None):
         return _(
-            "A lock was not granted within %(timeout)g s. Who held it could not be determined; that session may have"
-            " ended since."
+            "A lock was not granted within %(timeout)g s. The session or prepared transaction that held it could not be"
+            " determined; it may have ended since."
         ) % {"timeout": timeout_s}
     words = {
         **vars(holder),

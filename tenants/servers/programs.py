@@ -35,7 +35,7 @@ FAILING_WAIT_S = 1.0
 
 
 class ToolError(TenantError):
-    """One of PostgreSQL's programs is missing or failed; if it failed, the message quotes its first error."""
+    """One of PostgreSQL's programs is missing, or failed; then the message quotes its first error, if any."""
 
 
 def program(name: str, major_version: int, *, exact: bool = False) -> Path:
@@ -51,7 +51,9 @@ def program(name: str, major_version: int, *, exact: bool = False) -> Path:
         return found[min(fitting)]
     raise ToolError(
         _("%(program)s for PostgreSQL %(version)d was not found.") % {"program": name, "version": major_version},
-        hint=_("PG_BIN_DIR is set, so only that folder is searched. Set it to a folder that contains the program.")
+        hint=_(
+            "PG_BIN_DIR is set, so only that folder is searched. Set it to a folder with the program in that version."
+        )
         if os.environ.get("PG_BIN_DIR")
         else _("Install it, or set PG_BIN_DIR to the folder that contains it."),
         code="program_missing",
@@ -203,7 +205,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _ended(status: int) -> str:
-    """Say how a program ended that printed nothing; a negative status is the signal that ended it."""
+    """Say how a program that printed nothing ended; a negative status is the signal that ended it."""
     return _("signal %d") % -status if status < 0 else _("exit status %d") % status
 
 

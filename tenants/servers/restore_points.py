@@ -20,11 +20,11 @@ NAME_BYTES = 63
 
 
 def restore_point(server: DatabaseServer, *, reason: str, tenant_id: str = "") -> RestorePoint | None:
-    """Create a restore point on the server; `reason` is one word for what is about to happen, such as "delete".
+    """Create a restore point on the server, and record it; `reason` is one word for what comes next, such as "delete".
 
     Returns None if the server's administrator may not create one (neither a superuser nor granted
-    `pg_create_restore_point`), or the server's WAL does not allow recovery. Raises `ServerError` if the server cannot
-    be reached.
+    `pg_create_restore_point`), or if the server is in recovery or its WAL does not allow one. Raises `ServerError`
+    if the server cannot be reached, or rejects a statement.
     """
     name = _name(reason, tenant_id)
     with ServerSession(server, database_prefix(), "restore point") as server_session:

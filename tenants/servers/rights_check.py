@@ -10,7 +10,10 @@ from tenants.servers.session import FOR_RECOVERY, RESERVED, ServerSession
 def rights_problems(server_session: ServerSession) -> list[str]:
     """Return a sentence for each problem: a right that the administrator lacks, no base database, superuser rights."""
     problems = [
-        _("Its administrator lacks %(right)s. As a superuser, run in the database of its URL: %(statement)s")
+        _(
+            "Its administrator lacks %(right)s. As a superuser, run in the database of the administrator's URL:"
+            " %(statement)s"
+        )
         % {"right": missing.right, "statement": missing.statement}
         for missing in [*server_session.missing_needed(), *server_session.missing_rights([RESERVED, *FOR_RECOVERY])]
     ]

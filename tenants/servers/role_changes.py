@@ -12,6 +12,7 @@ from contextlib import suppress
 
 from django.conf import settings
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from tenants.errors import ServerError
 from tenants.models import DatabaseServer, Tenant, database_prefix
@@ -50,7 +51,14 @@ def differences_of(login: Login) -> list[str]:
     for setting in sorted({*login.settings, *login.settings_in_databases} - wanted):
         changes.append(_("The role has an unexpected setting: %(setting)s.") % {"setting": setting[:80]})
     if login.prepared:
-        changes.append(_("The role has prepared transactions (%(count)d).") % {"count": login.prepared})
+        changes.append(
+            ngettext(
+                "The role has %(count)d prepared transaction.",
+                "The role has %(count)d prepared transactions.",
+                login.prepared,
+            )
+            % {"count": login.prepared}
+        )
     return changes
 
 

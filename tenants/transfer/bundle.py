@@ -1,7 +1,7 @@
 """The bundle: a tar file with a tenant's dump, files and audit log, and the LLM configuration that the tenant needs.
 
 So that a bundle can be read as a stream, its members are in this order: manifest.json, with the digests of the others;
-control.json, with providers, models and pipeline; audit.jsonl, the audit log with its chain; dump; storage.tar.
+control.json, with providers, models, prices and pipeline; audit.jsonl, the audit log with its chain; dump; storage.tar.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class Bundle:
             raise Unfit(_("The sha256 of %(part)s differs from the manifest's.") % {"part": name})
 
     def files(self, stream: IO[bytes]) -> Iterator[File]:
-        """Yield the files in `stream`, the part STORAGE. Raises `BadArchive` for far more files than rows refer to."""
+        """Yield the files in `stream`, the part STORAGE. Raises `BadArchive`, also for many more files than rows."""
         return tar_read(stream, at_most=len(self.manifest.artifacts) + UNREFERENCED_FILES)
 
     def end(self) -> None:

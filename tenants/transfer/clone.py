@@ -1,4 +1,4 @@
-"""Restore into a new tenant, which is an independent copy of the original."""
+"""Clone a tenant: restore a state of it into a new tenant, which is independent of the original."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def tenant_clone(
     """Create the tenant `new_id` from a backup of `tenant_id`, or from its state at `to_time` (aware).
 
     The new tenant gets its own identity, role and storage paths; the files that its rows refer to are copied. Its audit
-    log continues the original's, as recorded in `chain_identity`. An erased tenant is only cloned if `from_erased`
+    log continues the original's, as recorded in `chain_identity`. An erased tenant is cloned only if `from_erased`
     gives a reason, which is recorded. Raises `InvalidTenant`, `UnknownTenant`, `TenantNotActive`, `TenantExists`,
-    `ErasedTenant` or `RestoreRefused`; then nothing is left behind. Raises `TenantUnfinished` if something is.
+    `ErasedTenant` or `RestoreRefused`; then no tenant is left behind. Raises `TenantUnfinished` if something is.
     """
     validate_id(new_id)
     origin = tenant_get(tenant_id)

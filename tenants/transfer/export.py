@@ -91,7 +91,10 @@ def _exportable(tenant_id: str) -> Tenant:
 
 
 def _require_new(place: Place, name: str) -> None:
-    """Raise `PlaceError` if the file name is in use; the name of an export whose file is gone can be reused."""
+    """Raise `PlaceError` if the file exists, is being written or cannot be written.
+
+    Records of a file that is gone get another name, so that this one can be used again.
+    """
     place.require_new(name)
     place.require_writable(name)
     gone = Backup.objects.using(CONTROL).filter(place=place.url, name=name)

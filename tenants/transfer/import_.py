@@ -49,8 +49,8 @@ def tenant_import(
     Under the bundle's id, the tenant keeps its identity; under another id, it gets a new identity, and its audit log
     continues the old chain. Providers, models and steps that are missing here are added; existing ones are not changed.
     The bundle of a tenant that was erased here is refused unless `from_erased` gives a reason, which is recorded.
-    Raises `TenantExists`, or `ImportRefused` with the reason; then no tenant is left behind. Raises `TenantUnfinished`
-    if something is.
+    Raises `PlaceError`, `TenantExists`, or `ImportRefused` with the reason; then no tenant is left behind. Raises
+    `TenantUnfinished` if something is.
     """
     place, name = source_file(file)
     with _refusing(place.path(name)), ExitStack() as stack:
@@ -211,7 +211,7 @@ def _expected(manifest: Manifest) -> Expected:
 
 
 def _add(configuration: LLMConfiguration, tenant_id: str) -> list[str]:
-    """Add what is missing here, with its audit entry; call this in a transaction on the control database."""
+    """Add what is missing here, with an audit entry; return it. Call this in a transaction on the control database."""
     added = configuration_add(configuration)
     if added:
         record(

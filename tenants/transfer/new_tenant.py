@@ -1,9 +1,9 @@
 """Create a new tenant from another tenant's data: a clone or an import.
 
 1. record the tenant and the operation; 2. build and verify the tenant's database, as a restore does; 3. give the
-database the new tenant's identity and paths, and mark unfinished runs as failed; 4. store the files; 5. give the
-tenant's role access; 6. activate the tenant. No one can use the tenant before step 6, so a failure or interruption
-before that is undone.
+database the new tenant's identity and paths, and mark unfinished runs as failed; 4. store the files; 5. summarize
+the runs, and give the tenant's role access; 6. activate the tenant. No one can use the tenant before step 6, so a
+failure or interruption before that is undone.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ def newcomer(
 
     `given` specifies the files that the tenant is made from, if any; `origin` is the tenant whose data they contain.
 
-    Raises `TenantExists`, what the block raises, and `TenantUnfinished` if something could not be removed.
+    Raises `ServerError`, `TenantExists`, what the block raises, and `TenantUnfinished` if something could not be
+    removed.
     """
     work = work_name(kind, identity)
     with ServerSession(server, database_prefix(), work) as server_session:

@@ -80,7 +80,7 @@ def filled_pair(tenant_pair: tuple[Tenant, Tenant]) -> tuple[Filled, Filled]:
 
 @pytest.fixture
 def erased(filled: Filled) -> Iterator[Erasure]:
-    """Yield the erasure of a tenant with data; remove its record after the test."""
+    """Yield the erasure of a tenant with data; remove the tombstone after the test."""
     from tenants.erasure.delete import tenant_delete
     from tests.tenants.support.erased import forget_erasure
 

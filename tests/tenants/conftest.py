@@ -77,7 +77,7 @@ def second_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Da
 
 @pytest.fixture
 def forgotten() -> Iterator[None]:
-    """At the end, remove the records of the erasures that the test made, so that other tests do not find them."""
+    """At the end, remove the tombstones of the erasures that the test made, so that other tests do not find them."""
     from tenants.models import Erasure
     from tests.tenants.support.erased import forget_erasure
 

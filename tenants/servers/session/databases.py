@@ -67,7 +67,7 @@ class Databases(Logins):
         self._execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
 
     def has_base(self) -> bool:
-        """Return whether the base database from config/stack/roles.sql exists."""
+        """Return whether the base database from config/stack/roles.sql exists and is a closed template."""
         query = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = %s AND datistemplate AND NOT datallowconn)"
         return bool(self._scalar(query, BASE))
 

@@ -84,7 +84,7 @@ class Guests(Databases):
     def roll_back_prepared(self, database: str) -> None:
         """Roll back every prepared transaction of the database, whichever of our roles prepared it.
 
-        Raises `ServerError` for a superuser's transaction, which no other role can end.
+        Raises `ServerError`, and rolls nothing back, if one is a superuser's: only superusers can end it.
         """
         self.require_endable(database)
         database_owner = str(
@@ -93,7 +93,7 @@ class Guests(Databases):
         for gid, owner, _is_superuser in self._prepared_in(database):
             # The database's owner can connect even if the role itself no longer can.
             with self.deputy(database, _deputy_of(owner), *{owner, database_owner}) as connection:
-                # Only the role that prepared it may end it.
+                # Only the role that prepared it, or a superuser, may end it.
                 connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(owner)))
                 connection.execute(sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(gid)))
 

@@ -15,7 +15,7 @@ from tenants.errors import ServerError
 from tenants.servers.session.location import owner_url
 from tenants.servers.session.wal import Log
 
-# Serialises the building of templates on one server. Advisory locks are per database, so this one is always taken in
+# Serializes the building of templates on one server. Advisory locks are per database, so this one is always taken in
 # the server's maintenance database.
 TEMPLATE_LOCK = 0x5E06E17E
 # The lock's holder runs all migrations once.
@@ -93,8 +93,7 @@ class Locks(Log):
     def lock_holder(self, database: str) -> LockHolder | None:
         """Return the most likely cause of a lock timeout in the database; None if no table is locked (any more).
 
-        The locks are visible from this session if the administrator may see them; table names are visible only inside
-        the database.
+        The locks are visible from this session, but the names of tables only inside the database.
         """
         held = self._rows(HOLDERS, [database])
         if not held:

@@ -15,7 +15,7 @@ from psycopg import sql
 from tenants.servers.session.roles import Roles
 
 # PostgreSQL lets every role change its own settings and password, and no statement can prevent that. So the state is
-# compared with the desired one (`logins`) and restored (`ensure_login`).
+# compared with the desired one (`logins`) and reset (`ensure_login`).
 LOGINS: LiteralString = """
 SELECT role.rolname,
        role.rolconnlimit,
@@ -75,7 +75,7 @@ def _ms(seconds: float) -> str:
 
 class Logins(Roles):
     def ensure_login(self, role: str, password: str) -> None:
-        """Create the tenant's login role, or restore its password, limit and settings.
+        """Create the tenant's login role, or reset its password, expiry, limit and settings.
 
         The database has no connection limit: only this role and the owner may connect, and the owner must never be shut
         out.

@@ -127,7 +127,7 @@ class Rights(Session):
             raise ServerError(
                 _("The administrator of database server %(name)s lacks %(rights)s.")
                 % {"name": self.server.name, "rights": ", ".join(str(one.right) for one in missing)},
-                hint=_("As a superuser, run in the database of its URL: %(statements)s")
+                hint=_("As a superuser, run in the database of the administrator's URL: %(statements)s")
                 % {"statements": " ".join(one.statement for one in missing)},
                 code="server_rights_missing",
             )

@@ -34,7 +34,8 @@ class Roles(Rights):
     def prepare(self) -> None:
         """Create the owner and the group role if missing, and make the administrator a member of the owner.
 
-        A new owner cannot log in until `let_owner_in` is called.
+        If the administrator can, it lets the owner use reserved connections. A new owner cannot log in until
+        `let_owner_in` is called.
 
         If the server is too old or its administrator lacks a right, raises `ServerError` and changes nothing.
         """

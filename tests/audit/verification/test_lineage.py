@@ -159,7 +159,7 @@ def test_a_copy_starts_a_new_life(victim: Victim, backup: str) -> None:
 
 
 def _claim(superuser: psycopg.Connection, operation: str) -> dict[str, object]:
-    """Append an entry like that of a restore."""
+    """Append an entry like that of a restore; return what it says was restored."""
     [(sequence, hash_there)] = superuser.execute("SELECT sequence, hash FROM audit_chain_heads").fetchall()
     restored = {"sequence": sequence, "hash": hash_there}
     superuser.execute(

@@ -183,7 +183,7 @@ def test_the_deployment_check_has_nothing_to_say_behind_a_proxy() -> None:
 
 @pytest.fixture
 def written(capsys: pytest.CaptureFixture[str]) -> Iterator[Any]:
-    """Return a function that returns what the log's own handler has written since the last call."""
+    """Yield a function that returns what the log's own handler has written since the last call."""
     from io import StringIO
 
     stream = StringIO()

@@ -60,7 +60,7 @@ class System:
         self.members: list[Member] = []
         # When PostgreSQL was killed or frozen, and when it answered again (wall clock).
         self.database_gaps: list[tuple[float, float]] = []
-        # Processes that ended without having been killed; there should be none.
+        # Processes that ended unasked, or did not end when asked; there should be none.
         self.deserters: list[str] = []
 
     # -- workers and beat -------------------------------------------------------------------------------------------

@@ -264,7 +264,8 @@ def test_a_tenant_cannot_be_placed_where_the_administrator_may_not_create_databa
     server = DatabaseServer.objects.create(name=f"weak-{tenant_id}", admin_url=url)
     before = tenants_objects()
     with pytest.raises(
-        ServerError, match=r"lacks CREATEDB, CREATEROLE, .* As a superuser, run in the database of its URL: ALTER ROLE "
+        ServerError,
+        match=r"lacks CREATEDB, CREATEROLE, .* As a superuser, run in the database of the administrator's URL: ALTER ",
     ):
         tenant_create(name=tenant_id, server_name=server.name)
     assert tenants_objects() == before

@@ -107,7 +107,7 @@ def test_prepared_transactions_are_reported_and_rolled_back(tenant: Tenant) -> N
     with psycopg.connect(tenant.database_url) as connection:
         connection.execute("INSERT INTO runs (status) VALUES ('pending')")
         connection.execute("PREPARE TRANSACTION 'seo-gen:looks:ours'")
-    assert health_of(tenant).role_changes == ["The role has prepared transactions (1)."]
+    assert health_of(tenant).role_changes == ["The role has 1 prepared transaction."]
     # Its name starts like ours, but it is not mistaken for ours.
     assert tenant_recover() == []
     tenant_rotate(tenant_id=tenant.id)

@@ -19,9 +19,12 @@ from tenants.servers.programs import ToolError
 from tests.tenants.support.archives import forget
 from tests.tenants.support.own_server import OwnServer, manual_script, own_server
 
-LACKS = 'Its administrator lacks %s. As a superuser, run in the database of its URL: %s TO "seo_gen_admin";'
+LACKS = (
+    "Its administrator lacks %s. As a superuser, run in the database of the administrator's URL:"
+    ' %s TO "seo_gen_admin";'
+)
 REPLICATION = (
-    "Its administrator lacks REPLICATION. As a superuser, run in the database of its URL:"
+    "Its administrator lacks REPLICATION. As a superuser, run in the database of the administrator's URL:"
     ' ALTER ROLE "seo_gen_admin" REPLICATION;'
 )
 

@@ -67,7 +67,7 @@ def canary(stack_home: stack.Home, tmp_path: Path) -> Canary:
 def told(way: str, tenant: Tenant, folder: Path, tail: str, **added: int) -> str:
     """Read the tenant's own dump, with additions, in one of the WAYS; return the refusal.
 
-    `added` maps tables to the number of rows that `tail` adds, for a matching manifest.
+    `added` maps tables to their numbers of rows, if `tail` changes these, for a matching manifest.
     """
     file, new_id = plain_dump(tenant, folder, tail=tail), f"new-{uuid.uuid4().hex[:8]}"
     if way == "verify":

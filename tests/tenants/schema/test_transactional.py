@@ -20,11 +20,11 @@ REFUSED = {
     ),
     "index in a transaction": (
         '    operations = [AddIndexConcurrently("Run", models.Index(fields=["status"], name="i"))]',
-        "AddIndexConcurrently runs outside transactions",
+        "AddIndexConcurrently must run outside a transaction",
     ),
     "python": (
         "    operations = [migrations.RunPython(migrations.RunPython.noop, atomic=False)]",
-        "RunPython runs outside transactions",
+        "RunPython must run outside a transaction",
     ),
     "inside": (
         '    operations = [migrations.SeparateDatabaseAndState([migrations.RunSQL("VACUUM runs")])]',

@@ -188,7 +188,7 @@ def test_a_process_that_holds_the_lock_is_named(tenant: Tenant, limits: Callable
 
 
 def test_a_holder_that_has_gone_is_not_invented() -> None:
-    unknown = "Who held it could not be determined; that session may have ended since."
+    unknown = "The session or prepared transaction that held it could not be determined; it may have ended since."
     ended = LockHolder("runs", "ShareLock", None, None, "", "", None, None)
     for holder in (None, ended):
         assert reason_for(holder, 10.0) == f"A lock was not granted within 10 s. {unknown}"

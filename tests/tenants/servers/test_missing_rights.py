@@ -122,12 +122,12 @@ def test_roles_of_another_administrator_are_named_with_what_gives_them_to_this_o
         tenant_delete(tenant_id=resident.id)
     assert str(refused.value) == (
         f"The administrator of database server second lacks ADMIN OPTION on 3 roles."
-        f" As a superuser, run in the database of its URL: {grant}"
+        f" As a superuser, run in the database of the administrator's URL: {grant}"
     )
     assert changed(resident) == before
     assert grant in call_setup()
     [status] = cluster_statuses(server_name="second")
-    run = f"As a superuser, run in the database of its URL: {grant}"
+    run = f"As a superuser, run in the database of the administrator's URL: {grant}"
     assert f"Its administrator lacks ADMIN OPTION on 3 roles. {run}" in status.problems
     superuser.execute(grant.encode())
     # Not even set-up has to be run first.

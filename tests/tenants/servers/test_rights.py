@@ -92,7 +92,7 @@ def test_a_server_is_not_registered_without_a_right_of_its_administrator(bare_se
         server_register(name="lacking", admin_url=bare_server)
     assert str(refused.value) == (
         f"The administrator of database server lacking lacks {right}."
-        f" As a superuser, run in the database of its URL: {grant}"
+        f" As a superuser, run in the database of the administrator's URL: {grant}"
     )
     assert roles_on(bare_server) == before
     assert not DatabaseServer.objects.filter(pk="lacking").exists()
@@ -132,7 +132,7 @@ def registered(bare_server: str) -> Iterator[DatabaseServer]:
 def test_setup_and_status_report_each_missing_right(registered: DatabaseServer, taken: str) -> None:
     """Operations that need the right report it too: see test_missing_rights.py and test_recovery_rights.py."""
     right, grant = {**NEEDED, **USEFUL}[taken]
-    said = f"Its administrator lacks {right}. As a superuser, run in the database of its URL: {grant}"
+    said = f"Its administrator lacks {right}. As a superuser, run in the database of the administrator's URL: {grant}"
     with without(registered.admin_url, "postgres", taken, grant):
         # Without the rights that it needs, set-up does not continue with that server, so its message differs.
         assert right in (told := call_setup()) and grant in told

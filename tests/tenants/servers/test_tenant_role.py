@@ -133,7 +133,7 @@ def test_a_prepared_transaction_that_holds_locks(
         connection.execute("LOCK TABLE runs IN ACCESS EXCLUSIVE MODE")
         connection.execute("PREPARE TRANSACTION 'foreign-1'")
     assert_unharmed(neighbour, tmp_path)
-    assert health_of(tenant).role_changes == ["The role has prepared transactions (1)."]
+    assert health_of(tenant).role_changes == ["The role has 1 prepared transaction."]
     tenant_rotate(tenant_id=tenant.id)
     with tenant_context(tenant) as alias:
         assert not Run.objects.using(alias).exists()

@@ -24,7 +24,7 @@ def chain_is_whole(tenant: Tenant) -> bool:
 
 
 def scratch_things(server_url: str) -> list[str]:
-    """Return the databases and roles that exist only during a restore."""
+    """Return the scratch databases of restores and checks, and their roles; nothing is left of them afterwards."""
     pattern = r"_(restore|check)_"
     with psycopg.connect(server_url) as connection:
         query = "SELECT datname FROM pg_database UNION ALL SELECT rolname FROM pg_roles"

@@ -50,7 +50,7 @@ def staff() -> Iterator[Client]:
 
 @pytest.fixture
 def costs(world: World) -> Iterator[Tenant]:
-    """Create daily costs in which every name begins like a formula; return their tenant."""
+    """Create daily costs in which every name begins like a formula; yield their tenant."""
     tenant = world.ours.tenant
     amounts = {"calls": 1, "unknown_calls": 0, "unpriced_calls": 0, "cost_usd": Decimal(1)}
     for start in STARTS:

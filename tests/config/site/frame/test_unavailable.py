@@ -1,4 +1,4 @@
-"""Both sites report an unavailable control database in one sentence, and recover on their own."""
+"""Both sites report an unavailable control database in one sentence, and work again once it is back."""
 
 from __future__ import annotations
 
