@@ -116,7 +116,7 @@ TITLES = {
     "step.start": _("Step started"),
     "step.complete": _("Step completed"),
     "step.fail": _("Step failed"),
-    "step.retry": _("Retry of a step"),
+    "step.retry": _("Step to be retried"),
     "step.return": _("Step returned to pending"),
     "step.reroute": _("Step moved to another model"),
     "artifact.read": _("Artifact or output read"),

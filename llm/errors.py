@@ -61,7 +61,7 @@ class CallAborted(LLMTransientError):
 
 
 class PromptTooLong(LLMPermanentError):
-    """The prompt fills the model's context window, no matter how its tokens are counted."""
+    """However its tokens are counted, the prompt leaves no room for an answer in the model's context window."""
 
     code = "llm_prompt_too_long"
 

@@ -170,7 +170,7 @@ class TenantWithoutServer(TenantError):
         super().__init__(
             _("Tenant %(id)s has no registered server, so its database cannot be opened as the owner.")
             % {"id": tenant_id},
-            hint=_("Register its server in the admin, then set the tenant's server in the control database."),
+            hint=_("Register its server in the admin, then set server_id in the tenant's row of the control database."),
         )
         self.tenant_id = tenant_id
 

@@ -22,13 +22,13 @@ logger = logging.getLogger(__name__)
 
 @signals.worker_shutting_down.connect
 def stop_after_calls(**_signal: Any) -> None:
-    """Return the steps that are still running once the wait is over. Celery has stopped taking new ones."""
+    """Return the steps that still run WORKER_STOP_WAIT_S from now, in a thread. Celery has stopped taking new ones."""
     _in_thread(settings.WORKER_STOP_WAIT_S)
 
 
 @signals.worker_ready.connect
 def stop_at_once_on_quit(**_signal: Any) -> None:
-    """Return the steps immediately on SIGQUIT; Celery's handler would leave them claimed until their leases end."""
+    """Install a handler that returns the steps at once on SIGQUIT; Celery's would leave them claimed."""
 
     def handle(number: int, frame: FrameType | None) -> None:
         state.should_stop = 0  # type: ignore[assignment]  # the stub knows no exit code

@@ -29,7 +29,7 @@ LABELS = {
     "audit": gettext_lazy("head of the audit log"),
     "batch": gettext_lazy("batch"),
     "chain_identity": gettext_lazy("identity at the start of the audit log"),
-    "changed_runs": gettext_lazy("runs with another status"),
+    "changed_runs": gettext_lazy("runs whose status differs"),
     "changes": gettext_lazy("changes"),
     "characters": gettext_lazy("characters"),
     "count": gettext_lazy("count"),

@@ -83,8 +83,8 @@ def _say_no_price(request: HttpRequest, marked: int) -> None:
         messages.info(request, _("Nothing was imported: all these prices were set by hand and are kept."))
         return
     text = ngettext(
-        "No price was imported, but the mark for being retired was changed on %(n)d model.",
-        "No price was imported, but the mark for being retired was changed on %(n)d models.",
+        "No price was imported, but “being retired” was changed for %(n)d model.",
+        "No price was imported, but “being retired” was changed for %(n)d models.",
         marked,
     )
     messages.success(request, text % {"n": marked})

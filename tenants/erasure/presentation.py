@@ -199,7 +199,7 @@ def _held(remains: Certificate) -> Iterator[Fact]:
     for one in physical["base_backups"]:
         yield Fact(_("Base backup"), one["path"], (_made(one["finished_at"]),))
     if not physical["base_backups"]:
-        yield Fact(_("Base backup"), _("the product has none of server %(server)s") % physical)
+        yield Fact(_("Base backup"), _("none of server %(server)s is known to the product") % physical)
     yield Fact(
         _("Write-ahead log"),
         _("of server %(server)s, up to segment %(wal_until_segment)s (%(wal_until_lsn)s)") % physical,

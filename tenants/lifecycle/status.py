@@ -173,7 +173,9 @@ def _problems(tenant: Tenant, checked: Checked) -> Iterator[str]:
             "differences": named(tenant.schema_drift)
         }
     if checked.role_changes:
-        yield _("Its role was changed. %(changes)s `seo-gen tenant rotate --tenant-id %(id)s` resets it.") % {
+        yield _(
+            "Its role is not as it should be. %(changes)s `seo-gen tenant rotate --tenant-id %(id)s` resets it."
+        ) % {
             **subject,
             "changes": joined(*checked.role_changes),
         }

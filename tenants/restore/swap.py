@@ -1,8 +1,8 @@
 """Replace a tenant's database with another; the tenant is closed while the two databases are renamed.
 
 1. close the tenant in the control database, so that no one opens a connection; 2. lock its role out and end the role's
-sessions; 3. record the heads of both audit chains in the new database; 4. rename both databases in one transaction;
-5. open the tenant again; processes that had a connection must open a new one.
+sessions; 3. record the heads of both audit chains in the new database; 4. rename both databases in one transaction
+(`ServerSession.swap`); 5. open the tenant again; processes that had a connection must open a new one.
 
 The names of the databases show whether the swap happened, so that an interrupted swap can be finished.
 """

@@ -175,7 +175,7 @@ def _candidates(name: str) -> Iterator[Path]:
 
 
 def _inherited() -> dict[str, str]:
-    """Return our environment without the variables that would redirect a connection (PGHOST, PGSERVICE, …)."""
+    """Return our environment without all PG… variables, some of which (PGHOST, PGSERVICE) redirect a connection."""
     return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
 
 

@@ -80,8 +80,8 @@ def tenant_clone(
         file = backup_find(backup_file, age_identity_file) if backup_file else None
         if file and file.manifest and file.manifest.tenant_id != tenant_id:
             raise TenantError(
-                _("%(file)s is a backup of tenant %(other)s.")
-                % {"file": file.description, "other": file.manifest.tenant_id},
+                _("%(file)s is a backup of tenant %(other)s, not of tenant %(id)s.")
+                % {"file": file.description, "other": file.manifest.tenant_id, "id": tenant_id},
                 code="backup_of_another_tenant",
             )
         server = origin.server or _former_server(erasure) or server_for_new_tenant(None, can_choose=False)

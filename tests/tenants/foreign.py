@@ -165,7 +165,7 @@ SIGNS = {"=", "<>", "<", ">", "<=", ">=", "+", "-", "*", "/", "%", "&", "|", "||
 
 
 def mark(canary: Canary) -> str:
-    """Return SQL that creates `public.mark`, which logs its caller."""
+    """Return SQL that creates `public.mark`, which logs its caller and, as a superuser, creates the canary."""
     return MARK.replace("@MARK@", str(canary.file))
 
 

@@ -17,7 +17,7 @@ DEFAULT_LIMIT = 50
 
 def _positive(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 1_000_000:
-        raise ArgumentTypeError(_("must be a number from 1 to 1000000"))
+        raise ArgumentTypeError(_("must be a whole number from 1 to 1000000"))
     return int(text)
 
 

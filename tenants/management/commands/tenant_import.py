@@ -43,4 +43,4 @@ class Command(OperatorCommand):
         if document["added"]:
             self.stdout.write(_("Added to the LLM configuration: %(names)s") % {"names": ", ".join(document["added"])})
         for path in document["missing_files"]:
-            self.stdout.write(_("Missing file: %(path)s") % {"path": path})
+            self.stdout.write(_("Missing or changed file: %(path)s") % {"path": path})

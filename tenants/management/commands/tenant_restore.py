@@ -84,10 +84,10 @@ class Command(OperatorCommand):
         self.confirm(
             tenant_id,
             ngettext(
-                "The database of tenant %(id)s will be replaced. The replaced one is kept for %(days)d day, and can be"
-                " put back.",
-                "The database of tenant %(id)s will be replaced. The replaced one is kept for %(days)d days, and can be"
-                " put back.",
+                "The database of tenant %(id)s will be replaced. It is kept for %(days)d day, and can be put back"
+                " with --undo.",
+                "The database of tenant %(id)s will be replaced. It is kept for %(days)d days, and can be put back"
+                " with --undo.",
                 settings.RESTORE_UNDO_DAYS,
             )
             % {"id": tenant_id, "days": settings.RESTORE_UNDO_DAYS},

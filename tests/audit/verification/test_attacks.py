@@ -112,7 +112,7 @@ def test_an_edit_of_any_column_is_reported(victim: Victim, change: str) -> None:
 
 
 def test_planted_functions_are_not_called(victim: Victim) -> None:
-    """Plant functions that would be preferred to PostgreSQL's `convert_to(text, name)` if "public" were searched."""
+    """Plant a function that would be preferred to PostgreSQL's `convert_to(text, name)` if "public" were searched."""
     forged = """
         CREATE FUNCTION public.convert_to(text, text) RETURNS bytea LANGUAGE sql AS $$
             SELECT pg_catalog.convert_to(

@@ -159,7 +159,7 @@ def test_changed_marks_alone_are_reported_as_such(client: Client) -> None:
     LLMModel.objects.filter(pk=model_of(OPUS).pk).update(is_deprecated=True)
     form, _text = shown(client)
     text = post(client, form)
-    assert "No price was imported, but the mark for being retired was changed on 1 model." in text
+    assert "No price was imported, but “being retired” was changed for 1 model." in text
     assert "Prices of 0 models" not in text and not model_of(OPUS).is_deprecated
 
 
