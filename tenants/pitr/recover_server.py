@@ -119,7 +119,10 @@ def _live_facts(server: DatabaseServer) -> ServerFacts | None:
 
 
 def _base_backup(server: DatabaseServer, target: Target, now: datetime) -> BaseBackup:
-    """Return the newest base backup that finished by the target; raise `RecoveryError` if the target cannot be reached."""
+    """Return the newest base backup that finished by the target.
+
+    Raises `RecoveryError` if the target cannot be reached.
+    """
     backups = list(completed(server))
     if not backups:
         raise RecoveryError(

@@ -1,1 +1,1 @@
-"""What surrounds each page of the admin, and the rows of lists: the tenant's color, search, error pages, the theme's own words."""
+"""What surrounds each page of the admin, and the rows of lists: a tenant's color, search, error pages, theme."""
