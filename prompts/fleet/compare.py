@@ -19,6 +19,7 @@ from prompts.fleet.types import Source
 from prompts.models import Prompt
 from prompts.selectors import active_prompts, prompt_get, prompt_versions
 from tenants.errors import MigrationFailed
+from tenants.fleet.batch import CHANGEABLE
 from tenants.fleet.batch_jobs import Phases
 from tenants.fleet.check import check_tenants
 from tenants.models import Tenant
@@ -55,8 +56,9 @@ def named(tenant_ids: Sequence[str] | None) -> list[str] | None:
 
 
 def are_all(tenants: Sequence[Tenant], from_tenant_id: str) -> bool:
-    """Return whether these are all existing tenants apart from the source."""
-    return not tenants_existing().exclude(pk__in=[from_tenant_id, *(tenant.pk for tenant in tenants)]).exists()
+    """Return whether a copy could change no other tenant now, apart from the source."""
+    changeable = tenants_existing().filter(status__in=CHANGEABLE)
+    return not changeable.exclude(pk__in=[from_tenant_id, *(tenant.pk for tenant in tenants)]).exists()
 
 
 def digest_of(version: Versioned) -> str:

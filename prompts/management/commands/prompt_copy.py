@@ -46,6 +46,12 @@ class Command(PromptCommand):
         return bool(options.get("all")) and not options.get("dry_run")
 
     def check_options(self, options: Mapping[str, Any]) -> None:
+        if options.get("to") and (options.get("approval") or options.get("request_approval")):
+            raise Refusal(
+                _("An approval allows a copy to all other tenants, which --to cannot name."),
+                hint=_("Pass --all instead of --to."),
+                code="options_conflict",
+            )
         super().check_options(options)
         has_target = bool(options.get("to") or options.get("all"))
         if options.get("source") and not has_target:

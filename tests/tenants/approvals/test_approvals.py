@@ -44,11 +44,13 @@ from tenants.models import (
     RequestStatus,
     RoleAssignment,
     Tenant,
+    TenantStatus,
 )
 from tenants.requests.work import operations_work
 from tenants.routing.context import tenant_context
 from tests.config.site.forms import Browser
 from tests.support.staff import give_role, make_user
+from tests.tenants.support.created import new_id
 
 pytestmark = pytest.mark.usefixtures("no_other_requests")
 
@@ -423,6 +425,16 @@ def test_prompts_to_all_tenants_need_one_however_they_are_named(world: World) ->
         with pytest.raises(SeoGenError) as refusal:
             prompt_copy(from_tenant_id=world.tenant.id, tenant_ids=tenant_ids)
         assert refusal.value.code == "approval_required"
+    # One that no copy can change does not turn the others into a part of them.
+    leaving = Tenant.objects.create(id=new_id(), name="leaving", status=TenantStatus.DELETING, database_url="-")
+    try:
+        with pytest.raises(SeoGenError) as refusal:
+            prompt_copy(from_tenant_id=world.tenant.id, tenant_ids=everyone)
+        assert refusal.value.code == "approval_required"
+    finally:
+        leaving.delete()
+    with pytest.raises(CommandError, match="Pass --all instead of --to"):
+        call_command("prompt_copy", "--from", world.tenant.id, "--to", *everyone, "--request-approval", "why")
 
 
 def test_prices_by_hand_need_one_on_every_page(world: World) -> None:
