@@ -77,7 +77,8 @@ def _on_truncation(value: object) -> object:
 
 
 def _retry_budget_s(value: object) -> object:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MAX_RETRY_BUDGET_S:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and not (is_number and 0 < value <= MAX_RETRY_BUDGET_S):  # type: ignore[operator]
         raise ValueError(
             _("must be a number of seconds above 0 and up to %(limit)d, not %(input)s")
             % {"limit": MAX_RETRY_BUDGET_S, "input": shown(value)}

@@ -96,7 +96,9 @@ def judged(call: Call, response: Response, *, interrupted: bool = False, stalled
         raise too_large(call, request_id=request_id)
     if reply.error is not None:
         raise _reported(call, reply, request_id)
-    if cut is not None and not (reply.is_complete and reply.stated_usage()):
+    # After the mark of the end nothing is missing, so a reply without counts is judged as one whose body ended.
+    is_whole = reply.has_ended and not interrupted
+    if cut is not None and not (is_whole or (reply.is_complete and reply.stated_usage())):
         raise _cut(call, cut, interrupted=interrupted, stalled=stalled, request_id=request_id)
     if reply.began and not reply.is_complete and not reply.is_malformed:
         raise incomplete(call, request_id=request_id)

@@ -124,7 +124,7 @@ def series_page(admin: StaffAdmin, request: HttpRequest) -> HttpResponse:
 
 def _preview(admin: StaffAdmin, request: HttpRequest, form: SeriesForm) -> HttpResponse:
     text = json.dumps([[row.line, row.config.document()] for row in form.rows], ensure_ascii=False)
-    if len(text) > MAX_BYTES:
+    if len(text.encode(errors="surrogatepass")) > MAX_BYTES:
         raise InvalidRunList(
             [
                 _("With the form's values added to each line, the list is larger than %(limit)d KiB.")

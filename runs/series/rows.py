@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -106,8 +107,9 @@ def repeated(rows: Sequence[ListedRow]) -> list[tuple[int, int]]:
 
 def _records(text: str, declared: Mapping[str, DeclaredInput]) -> list[tuple[int, dict[str, str]]]:
     """Return the line number and {column: cell} of each row that is not blank."""
-    lines = text.splitlines()
-    delimiter = _delimiter(lines[0]) if lines else None
+    # Not `splitlines`, which also breaks lines at characters that no keyword may contain, such as U+2028.
+    lines = re.split(r"\r\n|\r|\n", text)
+    delimiter = _delimiter(lines[0])
     if delimiter is None:
         return [(number, {"keyword": line}) for number, line in enumerate(lines, 1) if not is_blank(line)]
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)

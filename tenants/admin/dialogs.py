@@ -6,6 +6,7 @@ from typing import Any
 
 from django import forms
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -22,6 +23,7 @@ from tenants.lifecycle.budget import BUDGETS, MAX_BUDGET, SMALLEST
 from tenants.lifecycle.limit import MAX_STEPS
 from tenants.models import DatabaseServer, Tenant
 from tenants.naming import ID_MAX_LENGTH, NAME_MAX_LENGTH
+from tenants.requests.errors import InvalidOperation
 from tenants.requests.request import REASON_MAX_LENGTH, clean_reason
 
 
@@ -78,7 +80,10 @@ class TenantSuspendForm(BaseDialogForm):  # type: ignore[misc]
         return format_html('<p class="font-semibold mb-4">{}</p>', _("%(name)s (tenant %(id)s)") % named)
 
     def clean_reason(self) -> str:
-        return clean_reason(self.cleaned_data["reason"])
+        try:
+            return clean_reason(self.cleaned_data["reason"])
+        except InvalidOperation as error:
+            raise ValidationError(error.message) from error
 
 
 class TenantLimitForm(SeenForm, BaseDialogForm):  # type: ignore[misc]

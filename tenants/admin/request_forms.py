@@ -21,6 +21,7 @@ from config.base.times import to_minute
 from tenants.files.age_encryption import recipient_for
 from tenants.models import Backup, BackupKind, BackupStatus, RequestKind, Tenant
 from tenants.naming import ID_MAX_LENGTH, validate_id
+from tenants.requests.errors import InvalidOperation
 from tenants.requests.places import export_file
 from tenants.requests.request import REASON_MAX_LENGTH, clean_reason
 
@@ -59,7 +60,10 @@ class OperationForm(forms.Form):
         )
 
     def clean_reason(self) -> str:
-        return clean_reason(self.cleaned_data["reason"].replace("\r\n", " ").replace("\n", " "))
+        try:
+            return clean_reason(self.cleaned_data["reason"].replace("\r\n", " ").replace("\n", " "))
+        except InvalidOperation as error:
+            raise ValidationError(error.message) from error
 
     def arguments(self) -> dict[str, Any]:
         return {}

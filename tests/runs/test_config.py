@@ -47,6 +47,12 @@ def test_further_keys_are_inputs_and_null_is_none() -> None:
     }
 
 
+def test_null_means_that_an_option_is_not_given() -> None:
+    options = {"retry_budget_s": None, "budget_usd": None, "on_truncation": None}
+    config = config_from_document({"keyword": "tea", **options})
+    assert {name: getattr(config, name) for name in options} == options
+
+
 def test_a_document_says_the_same_again() -> None:
     text = keyword(steps=["draft"], models={"draft": {"provider": "claude", "model_class": "pro"}}, audience="x")
     config = config_from_text(text)

@@ -449,6 +449,8 @@ def test_a_tenant_is_created_suspended_and_resumed(browser: Client, superuser: U
     assert browser.get(f"{page}/suspend/").status_code == 200
     tenant.refresh_from_db()
     assert tenant.status == TenantStatus.ACTIVE, "viewing the dialog suspends no one"
+    wrong = browser.post(f"{page}/suspend/", {"_form_submitted": "on", "reason": "unpaid\tbill"})
+    assert "A reason cannot contain control characters." in wrong.content.decode()
     assert browser.post(f"{page}/suspend/", {"_form_submitted": "on"}).status_code == 302
     tenant.refresh_from_db()
     assert tenant.status == TenantStatus.SUSPENDED

@@ -268,6 +268,12 @@ class TestInUse:
         assert response.status_code == 200 and said in response.content.decode()
         # Anything else of it can be changed.
         assert browser.post(f"{page}change/", {**renamed, "model_name": "spare-1", "is_active": ""}).status_code == 302
+        # A run that may fall back to it needs it too.
+        with tenant_context(tenant) as alias:
+            pinned = [{"provider": "spare", "model": "spare-1"}]
+            steps = Step.objects.using(alias).filter(run_id=run.pk, step="final")
+            steps.update(llm_provider="other", llm_model="other-1", fallbacks=pinned)
+        assert said in self.refusal(browser, page)
         run_cancel(tenant_id=tenant.pk, run_id=run.pk)
         assert browser.post(f"{page}change/", renamed).status_code == 302
         assert browser.post(f"{page}delete/", {"post": "yes"}).status_code == 302

@@ -91,6 +91,10 @@ class TestInterruptedReplies:
         parts = streamed(openai, openai.provider.without_usage())
         assert isinstance(failure(openai, Answer(parts=parts)), LLMPermanentError)
         openai.server.seen.clear()
+        # Even if it keeps the connection open after its end: a retry would be billed again.
+        hanging = failure(openai, Answer(parts=parts, hangs=True), timeout_s=60, stall_timeout_s=0.2)
+        assert (type(hanging), hanging.code) == (LLMPermanentError, "llm_usage_missing")
+        openai.server.seen.clear()
         assert failure(openai, Answer(parts=parts[:-1])).code == "llm_reply_incomplete"
 
     def test_a_stream_may_lack_its_end_if_the_counts_are_there(self, wire: Wire) -> None:

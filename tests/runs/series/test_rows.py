@@ -58,6 +58,12 @@ def test_a_csv_is_read_as_spreadsheets_write_it(delimiter: str, end: str) -> Non
     assert second == {"keyword": "coffee", "language": "ja", "audience": "everyone"}
 
 
+def test_a_line_ends_only_where_an_editor_ends_it() -> None:
+    """Other characters that separate lines are refused, and do not shift the numbers."""
+    found = problems("one\u2028still one\ntwo\nth\x0bree")
+    assert [problem.partition(":")[0] for problem in found] == ["Line 1", "Line 3"]
+
+
 def test_lines_are_counted_as_an_editor_counts_them() -> None:
     text = 'keyword,audience\n"one","two\nlines"\n\nthree,x\nfour,y\n'
     assert [row.line for row in listed_rows(text, inputs=INPUTS, common={})] == [2, 5, 6]
