@@ -14,7 +14,7 @@ from llm.types import LLMReply, LLMRequest, ProviderCheck, ResolvedModel, TokenU
 PROMPT = "Reply with the word OK."
 # The lowest limit that OpenAI accepts. A reasoning model may use it up without writing a word, which proves as much.
 MAX_OUTPUT_TOKENS = 16
-ENOUGH = frozenset({"llm_output_limit_reached"})
+ENOUGH = frozenset({"llm_output_limit_reached", "llm_context_full"})
 TIMEOUT_S = 30.0
 
 

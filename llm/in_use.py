@@ -129,7 +129,7 @@ def _steps_of(provider: LLMProvider) -> list[StepLLMDefault]:
 
 
 def _models_of(row: StepLLMDefault, provider_id: str) -> set[str]:
-    """Return the names of the provider's models that new runs use for the step, also as fallbacks."""
+    """Return the names of the provider's models that new runs may use for the step, including fallbacks."""
     routes = [Fallback(row.provider_id, row.model_class), *map(Fallback.from_document, row.fallbacks)]
     found = set()
     for route in routes:

@@ -5,9 +5,11 @@ from dataclasses import astuple, dataclass, field, fields
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
+# The finish reason for output that filled the context window. Other providers do not tell it from the output limit.
+CONTEXT_FULL = "model_context_window_exceeded"
 # The providers' finish reasons for output that reached its limit, in lower case: compatible servers differ in that.
 TRUNCATED = frozenset(
-    {"length", "max_tokens", "max_output_tokens", "continuation", "model_context_window_exceeded", "token_limit"}
+    {"length", "max_tokens", "max_output_tokens", "continuation", "token_limit", CONTEXT_FULL},
 )
 
 
@@ -124,6 +126,11 @@ class LLMReply:
     def truncated(self) -> bool:
         """Whether the text was truncated because the output limit, or the context window, was reached."""
         return self.finish_reason.lower() in TRUNCATED
+
+    @property
+    def filled_context(self) -> bool:
+        """Whether the context window was full, so that a larger output limit would not help."""
+        return self.finish_reason.lower() == CONTEXT_FULL
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,10 @@ class InvalidPath(RunError):
 
 
 class OutputTruncated(RunError):
-    """A model's output ended because it reached its limit, and the step does not accept that."""
+    """A model's output ended because it reached its limit, and the step does not accept that.
+
+    The code is "step_context_full" instead if the context window was full, so that a larger limit would not help.
+    """
 
     code = "step_output_truncated"
 

@@ -78,7 +78,7 @@ def _route(request: Any) -> str:
 
 @shared_task(name=SWEEP, ignore_result=True)
 def sweep() -> None:
-    """Apply prices that have come into effect, then run one sweep over the tenants (`runs_sweep`)."""
+    """Copy prices that have come into effect to the models, then run one sweep over the tenants (`runs_sweep`)."""
     with acting_as("worker:sweep"):
         try:
             prices_begin()

@@ -44,7 +44,7 @@ def clean_name(name: str) -> str:
         raise InvalidTenant(_("A tenant needs a name."), hint=_("Pass one with --name."), code="tenant_name_invalid")
     if len(cleaned) > NAME_MAX_LENGTH:
         raise InvalidTenant(
-            _("A tenant's name has at most %(max)d characters; this one has %(count)d.")
+            _("A tenant's name can have at most %(max)d characters; this one has %(count)d.")
             % {"max": NAME_MAX_LENGTH, "count": len(cleaned)},
             code="tenant_name_invalid",
         )

@@ -1,4 +1,4 @@
-"""Claude, by the Messages API: https://platform.claude.com/docs/en/api/messages-streaming"""
+"""Claude, through the Messages API: https://platform.claude.com/docs/en/api/messages-streaming"""
 
 from itertools import pairwise
 from typing import TYPE_CHECKING

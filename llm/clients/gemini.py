@@ -1,4 +1,4 @@
-"""Gemini, by its streamGenerateContent API: https://ai.google.dev/api/generate-content"""
+"""Gemini, through its streamGenerateContent API: https://ai.google.dev/api/generate-content"""
 
 from typing import TYPE_CHECKING, ClassVar
 

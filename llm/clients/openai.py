@@ -1,4 +1,4 @@
-"""OpenAI and compatible servers, by Chat Completions: https://platform.openai.com/docs/api-reference/chat"""
+"""OpenAI and compatible servers, through Chat Completions: https://platform.openai.com/docs/api-reference/chat"""
 
 from typing import TYPE_CHECKING, ClassVar
 

@@ -172,16 +172,28 @@ def finished(call: Call, reply: Assembly, request_id: str) -> LLMReply:
     )
     if text.strip():
         return result
+    if result.filled_context:
+        raise LLMPermanentError(
+            _(
+                "Model %(model)s of the provider %(provider)s filled its context window (%(reason)s) without returning"
+                " any text."
+            )
+            % names,
+            hint=_("Shorten the prompt, or use a model with a larger context window."),
+            usage=usage,
+            code="llm_context_full",
+            request_id=request_id,
+        )
     if result.truncated:
         raise LLMPermanentError(
             _(
-                "Model %(model)s of the provider %(provider)s reached its output limit or context window (%(reason)s)"
-                " without returning any text."
+                "Model %(model)s of the provider %(provider)s reached its output limit (%(reason)s) without returning"
+                " any text."
             )
             % names,
             hint=_(
                 "Raise the output limit: the tenant's own for the step, if it has one, otherwise the model's in the"
-                " admin under Models and prices. If the context window is full, shorten the prompt."
+                " admin under Models and prices. If that is the rest of the context window, shorten the prompt."
             ),
             usage=usage,
             code="llm_output_limit_reached",

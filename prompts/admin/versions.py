@@ -171,7 +171,8 @@ class PromptAdmin(StaffAdmin):
             title=_("New version of a prompt"),
             submit=_("Create"),
             explanation=_(
-                "The version stays a draft until it is activated. Runs in progress keep the version they started with."
+                "The version stays a draft until it is activated. Existing runs keep the versions that they were"
+                " created with."
             ),
             other_submit=(ACTIVATE, _("Create and activate")) if may_activate else None,
         )

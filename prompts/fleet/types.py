@@ -29,7 +29,7 @@ class PreviewedChange(Change):
 
 @dataclass(frozen=True)
 class Source:
-    """A version that is copied. Its id means nothing in another tenant."""
+    """A version that is copied, without its id, which means nothing in another tenant."""
 
     step: str
     version: int

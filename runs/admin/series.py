@@ -202,10 +202,7 @@ def _all_started(report: SeriesReport) -> str:
 
 def _partly_started(report: SeriesReport, count: int) -> str:
     done = report.started + report.earlier
-    return ngettext("%(done)d of %(count)d run was created.", "%(done)d of %(count)d runs were created.", count) % {
-        "done": done,
-        "count": count,
-    }
+    return _("Runs created: %(done)d of %(count)d.") % {"done": done, "count": count}
 
 
 def _shown(error: InvalidRunList) -> list[str]:

@@ -32,9 +32,9 @@ def waiting_text(wait: WaitDocument, *, now: str) -> str:
             "waiting for its turn (%(n)d steps of the tenant ahead of it)",
             before,
         ),
-        "tenant_limit": _("the tenant has reached its limit of steps at a time"),
-        "provider_limit": _("provider %(provider)s has reached its limit of calls at a time"),
-        "model_limit": _("model %(route)s has reached its limit of calls at a time"),
+        "tenant_limit": _("the tenant has reached its limit on simultaneous steps"),
+        "provider_limit": _("provider %(provider)s has reached its limit on simultaneous calls"),
+        "model_limit": _("model %(route)s has reached its limit on simultaneous calls"),
         "requests_per_minute": _(
             "the requests-per-minute limit of %(route)s or of its provider is reached (next try: %(until)s)"
         ),

@@ -135,7 +135,7 @@ def _ask_and_store(flight: Flight, work: Work, client: LLMClient, request: LLMRe
     reply = _ask(flight, client, request)
     output = _output_of(flight, work, reply)
     if output.is_truncated and flight.claim.on_truncation != OnTruncation.ACCEPT:
-        return _settle(flight, OutputTruncated(_truncation(request)))
+        return _settle(flight, _truncated(request, reply))
     return _store(flight, output, llm_seconds=time.monotonic() - started, adopted=False)
 
 
@@ -192,11 +192,17 @@ def _output_of(flight: Flight, work: Work, reply: LLMReply) -> StepOutput:
     )
 
 
-def _truncation(request: LLMRequest) -> str:
-    return _("The output of model %(model)s ended at the limit of %(limit)d tokens.") % {
-        "model": request.model,
-        "limit": request.max_output_tokens,
-    }
+def _truncated(request: LLMRequest, reply: LLMReply) -> OutputTruncated:
+    if reply.filled_context:
+        return OutputTruncated(
+            _("The output of model %(model)s ended because its context window was full.") % {"model": request.model},
+            hint=_("Shorten the prompt, or use a model with a larger context window."),
+            code="step_context_full",
+        )
+    return OutputTruncated(
+        _("The output of model %(model)s ended at the limit of %(limit)d tokens.")
+        % {"model": request.model, "limit": request.max_output_tokens}
+    )
 
 
 def _store(flight: Flight, output: StepOutput, *, llm_seconds: float, adopted: bool) -> StepOutcome:

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.utils import timezone
 from django.utils.translation import ngettext
 
+from config.base.errors import SeoGenError
 from llm.errors import LLMError
 from llm.models import OnTruncation
 from prompts.errors import SandboxUnavailable
@@ -51,13 +52,13 @@ def given_up(alias: str, claim: Claim, error: Exception) -> str | None:
 
 
 def larger_limit(claim: Claim, error: Exception) -> int | None:
-    """Return the output limit for another try after a truncated reply.
+    """Return the output limit for another try after a reply that reached it.
 
     Returns None for any other error, or if no larger limit is possible. A step without a limit of its own gets one more
     try, with twice the model's limit, if it is configured that way and the model's context has room for that.
     """
-    truncated = isinstance(error, OutputTruncated) or _code(error) == OUTPUT_LIMIT
-    if not truncated or claim.on_truncation != OnTruncation.RETRY or claim.max_output_tokens is not None:
+    is_at_limit = error.code in (OutputTruncated.code, OUTPUT_LIMIT) if isinstance(error, SeoGenError) else False
+    if not is_at_limit or claim.on_truncation != OnTruncation.RETRY or claim.max_output_tokens is not None:
         return None
     model = claim.resolved
     if model is None:

@@ -74,7 +74,7 @@ def _marked() -> list[tuple[str, datetime, datetime]]:
 
 
 def tenant_sweep(*, alias: str, tenant_id: str) -> int:
-    """Send a wake-up for each due or lapsed step of one tenant whose last wake-up was lost; return how many were sent.
+    """Send a wake-up for each due or lapsed step of one tenant that has none under way; return how many were sent.
 
     1. lock those steps, `BATCH` at most, skipping any that another sweep has locked; 2. record when each wake-up will
     count as lost; 3. send them after the commit.

@@ -150,7 +150,7 @@ def _copies(row: Erasure) -> dict[str, Any] | None:
 
 
 def _physical(row: Erasure, completed_at: datetime) -> dict[str, Any]:
-    """Return which base backups and archived WAL still contain the databases, and until when."""
+    """Return which base backups and archived WAL may still contain the databases, and until when at the latest."""
     server = DatabaseServer.objects.using(CONTROL).filter(pk=row.server).first()
     gone = (BackupStatus.REMOVED, BackupStatus.FAILED)
     backups = list(BaseBackup.objects.using(CONTROL).filter(server_id=row.server).exclude(status__in=gone))

@@ -264,7 +264,7 @@ def rows_of(table: str) -> str:
         "django_migrations": _("applied migrations"),
         "prompts": _("prompts"),
         "runs": _("runs"),
-        "spending": _("spending"),
+        "spending": _("months of spending"),
         "step_overrides": _("step overrides"),
         "steps": _("steps"),
         "tenant_identity": _("identity"),

@@ -110,7 +110,7 @@ def _prune_superseded() -> list[PrunedItem]:
 
 def _prune_clusters() -> list[PrunedItem]:
     servers = cluster_backups_prune()
-    problems = [PrunedItem("", "base backup", one.server, one.problem) for one in servers if one.problem]
+    problems = [PrunedItem("", "base backup", f"{one.server}/…", one.problem) for one in servers if one.problem]
     removed = [PrunedItem("", "base backup", f"{one.server}/{name}") for one in servers for name in one.backups]
     segments = [
         PrunedItem(

@@ -23,7 +23,7 @@ def restore_point(server: DatabaseServer, *, reason: str, tenant_id: str = "") -
     """Create a restore point on the server, and record it; `reason` is one word for what comes next, such as "delete".
 
     Returns None if the server's administrator may not create one (neither a superuser nor granted
-    `pg_create_restore_point`), or if the server is in recovery or its WAL does not allow one. Raises `ServerError`
+    `pg_create_restore_point`), or if the server is in recovery or its wal_level is minimal. Raises `ServerError`
     if the server cannot be reached, or rejects a statement.
     """
     name = _name(reason, tenant_id)

@@ -37,6 +37,8 @@ class Answer:
     gate: threading.Event | None = None
     # "length" in the wire format: the text ends because the output limit was reached.
     truncated: bool = False
+    # The finish reason in the wire format; None: as `truncated` says.
+    finish: str | None = None
     fault: Fault = ""
     # The pause between two parts of a slow answer.
     pause_s: float = 0.05
@@ -206,7 +208,7 @@ class _Sender:
         if answer.fault == "hang":
             self._fake.wait(answer.gate, 3600)
             return False
-        finish = self._provider.truncated if answer.truncated else None
+        finish = answer.finish or (self._provider.truncated if answer.truncated else None)
         reply = {**self._provider.reply(answer.text, finish=finish, usage=answer.usage), "model": self._call.model}
         if streams:
             return self._stream(answer, self._provider.events(reply))

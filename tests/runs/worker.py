@@ -66,7 +66,7 @@ class Watched:
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """Send `kill -9` to the worker and its children, unless the worker has ended."""
+    """Send SIGKILL to the worker and its children unless the worker has ended; wait until it has."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -53,7 +53,7 @@ def password_permit(*, username: str, minutes: int) -> PasswordPermit:
         )
     if not 1 <= minutes <= MINUTES_MAX:
         raise AccountUnsuitable(
-            _("A password can be allowed for one minute to one day."),
+            _("Login with a password can be allowed for at least one minute and at most one day."),
             hint=_("Pass a number from 1 to 1440 with --minutes."),
         )
     with transaction.atomic(using="default"):

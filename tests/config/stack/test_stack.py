@@ -233,7 +233,7 @@ def test_settings_lead_nowhere_before_the_first_start(home: stack.Home) -> None:
 class TestArchive:
     @pytest.fixture(autouse=True)
     def as_it_comes(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Enable WAL archiving, as by default; the tests' own servers have it disabled."""
+        """Leave WAL archiving enabled, as it is by default; the tests' own servers have it disabled."""
         monkeypatch.setenv("SEO_GEN_POSTGRES_OPTIONS", "fsync=off")
 
     def test_postgresql_archives_its_log_by_itself(self, home: stack.Home) -> None:

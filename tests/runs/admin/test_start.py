@@ -145,7 +145,7 @@ def test_what_a_refusal_left_is_offered_again(browser: Client, declaring: Tenant
     with tenant_context(declaring):
         Prompt.objects.filter(step="final", is_active=True).update(is_active=False)
     stopped = browser.post(page(declaring, "series/"), fields).content.decode()
-    assert "0 of 2 runs were created." in stopped and "has no active prompt" in stopped
+    assert "Runs created: 0 of 2." in stopped and "has no active prompt" in stopped
     with tenant_context(declaring):
         last = Prompt.objects.filter(step="final").latest("version")
         Prompt.objects.filter(pk=last.pk).update(is_active=True)

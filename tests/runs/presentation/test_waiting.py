@@ -38,9 +38,9 @@ CASES: dict[WaitReason, tuple[dict[str, object], str]] = {
         "retry at 12:03:10 JST (HTTP 503 from openai)",
     ),
     "turn": ({"position": 4}, "waiting for its turn (3 steps of the tenant ahead of it)"),
-    "tenant_limit": ({}, "the tenant has reached its limit of steps at a time"),
-    "provider_limit": ({"route": "openai/a/b"}, "provider openai has reached its limit of calls at a time"),
-    "model_limit": ({"route": "openai/a/b"}, "model openai/a/b has reached its limit of calls at a time"),
+    "tenant_limit": ({}, "the tenant has reached its limit on simultaneous steps"),
+    "provider_limit": ({"route": "openai/a/b"}, "provider openai has reached its limit on simultaneous calls"),
+    "model_limit": ({"route": "openai/a/b"}, "model openai/a/b has reached its limit on simultaneous calls"),
     "requests_per_minute": (
         {"route": "openai/m", "until": "2026-11-24T03:02:30+00:00"},
         "the requests-per-minute limit of openai/m or of its provider is reached (next try: 12:02:30 JST)",

@@ -402,6 +402,20 @@ def test_a_reply_that_is_truncated_again_fails_the_run(tenant: Tenant, run: Run,
     assert (row.output_path, reload(tenant, run).status) == (None, RunStatus.FAILED)
 
 
+@pytest.mark.parametrize(
+    ("text", "sentence"), [("# Half", "ended because its context window was full"), ("", "filled its context window")]
+)
+def test_a_full_context_window_is_no_reason_for_a_larger_limit(
+    tenant: Tenant, run: Run, fake_llm: FakeLLM, text: str, sentence: str
+) -> None:
+    fake_llm.answers.append(Answer(text=text, finish="model_context_window_exceeded"))
+    assert execute(tenant, run, "keyword_analysis") == "failed"
+    row = step_of(tenant, run, "keyword_analysis")
+    assert row.error_message is not None and sentence in row.error_message
+    assert "Shorten the prompt" in row.error_message
+    assert len(fake_llm.prompts) == 1
+
+
 @pytest.mark.parametrize(("policy", "outcome"), [("accept", "completed"), ("fail", "failed")])
 def test_a_run_chooses_what_becomes_of_truncated_replies(
     tenant: Tenant, make_run: MakeRun, fake_llm: FakeLLM, policy: str, outcome: str

@@ -28,7 +28,7 @@ def script() -> str:
 
 
 def violations(browser: Browser) -> list[str]:
-    """Return the violations that axe-core finds on the open page, in light and in dark: one line for each rule and
+    """Return the violations that axe-core finds on the open page in both themes: one line for each rule and
     element.
     """
     driver = browser.driver

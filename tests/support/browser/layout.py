@@ -113,7 +113,7 @@ def sideways(browser: Browser) -> list[str]:
 
 
 def cut(browser: Browser) -> list[str]:
-    """Return the texts of the open page that cannot be read in full, at each width."""
+    """Return the texts of the open page that are cut, or whose last character has a line of its own, at each width."""
     return _at_each_width(browser, CUT)
 
 

@@ -110,7 +110,7 @@ def test_a_damaged_backup_never_changes_the_live_database(
 
 @pytest.mark.chaos
 def test_a_damaged_dump_of_unknown_origin_is_refused_or_whole(tenant: Tenant, tmp_path: Path) -> None:
-    """Without a digest, damage to a row's text cannot be detected.
+    """Without a digest, damage to a row's text may go undetected.
 
     Either the restore is refused and changes nothing, or everything in the tenant can be read afterwards.
     """

@@ -288,7 +288,7 @@ class TestPrune:
             patch.setattr(shutil, "rmtree", refuse)
             [found] = [one for one in backup_prune() if one.problem]
         reason = f"Files of database server {server.name} cannot be removed: Permission denied."
-        assert (found.what, found.problem) == (server.name, reason)
+        assert (found.what, found.problem) == (f"{server.name}/…", reason)
         stuck.refresh_from_db()
         assert stuck.status == BackupStatus.COMPLETED
         assert [one.what for one in backup_prune() if one.kind == "base backup"] == [f"{server.name}/{stuck.name}"]

@@ -489,7 +489,7 @@ def test_what_a_dump_does_beyond_its_own_database_is_refused(
 def test_what_a_dump_does_to_its_own_database_does_not_survive(
     tenant_pair: tuple[Tenant, Tenant], tmp_path: Path
 ) -> None:
-    """As the scratch database's owner, the guest may let others in, but only while it is the owner."""
+    """As the scratch database's owner, the guest may let others in; none of that outlasts its ownership."""
     tenant, other = tenant_pair
     file = Path(back_up(tenant, tmp_path, dump_format="plain")).rename(tmp_path / "from somebody.sql")
     file.write_text(

@@ -1,4 +1,4 @@
-"""What a clone, or another tenant made from one, is named, and how a refused one is reported."""
+"""How clones and imported tenants are named, and how a refused clone is reported."""
 
 from __future__ import annotations
 

@@ -215,7 +215,7 @@ def test_many_parts_are_refused_at_the_first_unknown_one(parts: dict[str, bytes]
 
 
 def test_a_part_of_another_size_is_not_read(parts: dict[str, bytes], tmp_path: Path) -> None:
-    """A file with a hole of ten gigabytes takes no space, but would take long to read."""
+    """A file with a hole of ten gigabytes takes up no space, but would take a long time to read."""
     file, size = tmp_path / "forged", 10 * GIGABYTE
     written = unended(members(parts, tmp_path / "whole")[:3], file)
     with file.open("wb") as target:

@@ -111,7 +111,7 @@ def test_it_is_closed_from_the_tenants_site(desk: Desk) -> None:
 
 @pytest.mark.parametrize("kind", ["unknown", "suspended", "deleting"])
 def test_a_tenant_that_cannot_be_opened_is_one_sentence(desk: Desk, kind: str) -> None:
-    """A nonexistent id and that of a closed tenant get the same answer, after the reason was recorded."""
+    """A nonexistent id and that of a closed tenant get the same answer, after the reason has been recorded."""
     tenant_id = desk.theirs.tenant.id if kind != "unknown" else f"none-{uuid4().hex[:8]}"
     if kind != "unknown":
         Tenant.objects.filter(pk=tenant_id).update(status=kind, is_active=False)

@@ -41,7 +41,10 @@ def test_the_commands_refuse(staff: User, superuser: User) -> None:
     for arguments, message in (
         (("staff_reset_factor", "--username", "no-one"), "There is no account 'no-one'."),
         (("staff_allow_password", "--username", staff.username), "is not an active superuser"),
-        (("staff_allow_password", "--username", superuser.username, "--minutes", "1441"), "for one minute to one day"),
+        (
+            ("staff_allow_password", "--username", superuser.username, "--minutes", "1441"),
+            "for at least one minute and at most one day",
+        ),
     ):
         with pytest.raises(Refusal, match=message):
             call_command(*arguments)
