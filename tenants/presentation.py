@@ -122,7 +122,7 @@ def show_progress(progress: TenantProgress) -> None:
 
 
 def operation_name(kind: str) -> str:
-    """Return the kind of a `TenantOperation` in words; an unknown kind is returned as it is."""
+    """Return the kind of an operation or a batch in words; an unknown kind is returned as it is."""
     names = {
         "create": _("Creation"),
         "suspend": _("Suspension"),

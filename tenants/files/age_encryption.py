@@ -113,7 +113,7 @@ def _no_identity(path: str, reason: str | None = None) -> SealError:
     if reason:
         message = _("The age identity file %(path)s cannot be used: %(reason)s.") % {"path": path, "reason": reason}
     else:
-        message = _("The age identity file %(path)s contains no valid age identity.") % {"path": path}
+        message = _("%(path)s is not a valid age identity file.") % {"path": path}
     return SealError(message, code="age_identity_invalid")
 
 

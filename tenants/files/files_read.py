@@ -73,7 +73,7 @@ def location_of(place: Place, name: str) -> Location:
 
 
 def reading_begin(given: Given, *, purpose: str, readers: Sequence[Reader]) -> None:
-    """Record that the files are about to be read; call this in the transaction that writes the audit entry."""
+    """Record the files before their content is used; call this in the transaction that writes the audit entry."""
     for name, sha256 in given.names.items():
         where = location_of(given.place, name)
         for reader in {one.identity: one for one in readers}.values():

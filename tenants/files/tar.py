@@ -71,7 +71,10 @@ def _damaged(reason: str) -> BadArchive:
 
 
 def tar_open(source: IO[bytes]) -> tarfile.TarFile:
-    """Open the tar file for reading as a stream; raise `tarfile.TarError` if it is not a tar file."""
+    """Open the tar file for reading as a stream.
+
+    Raises `tarfile.TarError` if it is not a tar file, or `BadArchive` if its first header is not allowed.
+    """
     return tarfile.open(fileobj=source, mode="r|", tarinfo=_Member)
 
 

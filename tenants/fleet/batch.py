@@ -76,7 +76,8 @@ def copy_begin(
 ) -> MigrationBatch:
     """Record a copy of prompts before any tenant is touched, and return the record; `details` go into its audit entry.
 
-    `to_all`, for a copy to all tenants, is what a second person must have approved if the settings require that.
+    `to_all`, for a copy to all tenants, is what a second person must have approved if the settings require that. Raises
+    `ApprovalRequired` or `ApprovalRefused` if no valid approval was given.
     """
     with transaction.atomic(using=CONTROL):
         if to_all is not None:

@@ -1,4 +1,4 @@
-"""Check, before a batch changes anything, that each tenant's schema is known and each server has room."""
+"""Check, before a batch changes anything, that each tenant's schema is the expected one and each server has room."""
 
 from __future__ import annotations
 

@@ -186,7 +186,7 @@ def end_all(
 
 
 def lost(batch: MigrationBatch, committed: Collection[str], *, workers: int) -> dict[str, str]:
-    """Return {tenant id: sentence} for a committed batch's tenants that were not changed, except `committed` ones.
+    """Return {tenant id: sentence} for tenants that a committed batch did not change; skip the `committed` ones.
 
     Someone else must have rolled back their prepared transactions. Raises `ServerError` or Django's `Error` if a
     database cannot be read.
@@ -207,7 +207,7 @@ def lost(batch: MigrationBatch, committed: Collection[str], *, workers: int) -> 
             raise outcome
         if outcome:
             reason = (
-                _("Someone else rolled back its prepared transaction; migrate it again.")
+                _("Someone else rolled back its prepared transaction; migrate the tenant again.")
                 if batch.kind == BatchKind.MIGRATE
                 else _("Someone else rolled back its prepared transaction, so its prompts were not changed.")
             )

@@ -27,9 +27,10 @@ def tenant_budget_set(
 ) -> Tenant:
     """Set the given budgets, keyed by column name (None: no budget), and return the tenant.
 
-    Calls in progress are not interrupted; later calls are checked against the new budgets. A run whose configuration
-    has a budget of its own keeps that. Raises `InvalidBudget`, `UnknownTenant`, `TenantNotActive` if the tenant is
-    being or was deleted, or `SettingsChanged` if `expected` is given and the present budgets differ from it.
+    Calls in progress are not interrupted; a worker uses the new budgets when it next enters the tenant's context. A run
+    whose configuration has a budget of its own keeps that. Raises `InvalidBudget`, `UnknownTenant`, `TenantNotActive`
+    if the tenant is being or was deleted, or `SettingsChanged` if `expected` is given and the present budgets differ
+    from it.
     """
     for amount in budgets.values():
         _require_amount(tenant_id, amount)

@@ -43,8 +43,8 @@ def tenant_create(
     interrupted, it is finished instead. On failure, everything created so far is removed. Waits up to `fleet_wait_s`
     seconds for a batch to end, and as long again for another creation with a numbered id to end.
     Raises `InvalidTenant`, `TenantExists`, `TenantBusy`, `FleetBusy`, `FleetUnfinished`, `ServerError`,
-    `TenantUnfinished` if something could not be removed or a tenant with this id is being created under another name,
-    or `TenantError` if that other creation with a numbered id does not end in time.
+    `TenantUnfinished` if something could not be removed, or if the creation of a tenant with this id but another name
+    was interrupted, or `TenantError` if that other creation with a numbered id does not end in time.
 
     1. record tenant and operation (control database, one transaction); 2. ensure the template exists; 3. create the
     role; 4. clone the database; 5. let the role in; 6. connect as the tenant, and bind identity and audit chain; 7.
@@ -100,7 +100,8 @@ def provision_or_undo(
 ) -> None:
     """Finish the creation; on failure, remove everything that was created, and re-raise the error.
 
-    If the removal fails too (say, because the server went down), the record stays for `tenant_recover`.
+    If the removal fails too (say, because the server went down), raise `TenantUnfinished`; the record stays for
+    `tenant_recover`.
     """
     try:
         template = _provision(server_session, tenant, on_progress)
@@ -173,7 +174,7 @@ def _begin(
         if "tenants_name_is_unique" not in str(error):
             raise
         raise TenantExists(
-            _("Another tenant is already named %(name)r.") % {"name": name},
+            _("Another tenant is already named %(name)r (case is ignored).") % {"name": name},
             hint=_("Choose another name."),
             code="tenant_name_taken",
         ) from error

@@ -77,8 +77,9 @@ def recover(operation: TenantOperation, on_progress: OnProgress, _identity_file:
 def _rotate(tenant_id: str, grace_s: float, on_progress: OnProgress) -> None:
     """Rotate one tenant's password.
 
-    1. set it on the server without committing; 2. record the operation, the URL and the audit entry; 3. commit; 4. end
-    the old sessions.
+    1. set the new one on the server without committing; 2. record the operation, the URL and the audit entry; 3.
+    commit; 4. end the old sessions; 5. roll back the role's prepared transactions; 6. close the operation. Raises
+    `TenantUnfinished` if a step after 2 fails.
 
     Between 2 and 3, for milliseconds, the URL's password is not valid yet: connections are retried
     (`tenants.routing.backend`).

@@ -31,9 +31,9 @@ def control_setup(*, verbosity: int = 0) -> list[str]:
     """Bring the control database and the servers up to this release; return what is wrong with them, as sentences.
 
     1. check the encryption keys, and the rights of the control database's roles and of the main server's administrator:
-    raise `EncryptionKeyError` or `ServerError` before anything is changed; 2. apply the migrations; 3. set up the
-    servers, and report those that are down; 4. update the catalogue of models, and drop unused templates. Safe to
-    repeat.
+    raise `EncryptionKeyError` or `ServerError` before anything is changed; 2. apply the migrations; 3. register the
+    main server, set up every server, and report those that cannot be set up; 4. update the catalogue of models, and
+    drop unused templates. Safe to repeat.
     """
     require_keys()
     control_rights_require()
@@ -85,7 +85,7 @@ def _require_rights(server: DatabaseServer) -> None:
 
 
 def _prepared(server: DatabaseServer) -> list[str]:
-    """Set up a server's roles and the owner's login; return one sentence for each thing that is missing."""
+    """Set up a server's roles and the owner's login; return one sentence for each problem."""
     try:
         with ServerSession(server, database_prefix()) as server_session:
             server_session.prepare()

@@ -50,7 +50,7 @@ def access_open(*, user: User, tenant_id: str, role: str, reason: str) -> Tempor
         raise AccessNotOpened(
             _("You cannot open other tenants with the role %(role)s.")
             % {"role": Role(role).label if role in Role.values else role},
-            hint=_("An administrator of all tenants can give you a role for it."),
+            hint=_("An administrator of all tenants can give you a role for this tenant."),
             code="access_not_allowed",
         )
     if sees_tenant(user, tenant_id):

@@ -61,8 +61,9 @@ def cluster_backup(
     marked as failed; what cannot be done then is left for `cluster_backups_recover`.
     Raises `ServerError`, `BaseBackupError`, `ToolError` or `PlaceError`.
 
-    1. record the backup; 2. copy the server's files under a temporary name; 3. verify checksums; 4. give the copy its
-    final name, or upload it to the bucket; 5. complete the record.
+    1. try to remove superseded rows from the control database; 2. record the backup; 3. copy the server's files under a
+    temporary name; 4. verify checksums; 5. give the copy its final name, or upload it to the bucket; 6. complete the
+    record.
     """
     server = server_get(server_name)
     place = place_at(output or settings.CLUSTER_BACKUP_OUTPUT)

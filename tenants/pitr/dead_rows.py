@@ -1,7 +1,7 @@
-"""Superseded row versions in the control database: PostgreSQL keeps their bytes until the table is rewritten.
+"""Superseded row versions in the control database: PostgreSQL may keep their bytes until a rewrite.
 
-After an erasure, they still contain the tenant's name, and error texts that may quote its data. So an erasure ends by
-rewriting the tables that may hold them. If that is not possible then, the next base backup or retention run tries
+After an erasure, they may still contain the tenant's name, and error texts that may quote its data. So an erasure ends
+by rewriting the tables that may hold them. If that is not possible then, the next base backup or retention run tries
 again.
 """
 
@@ -29,9 +29,9 @@ LOCK_NOT_AVAILABLE = "55P03"
 
 
 def superseded_remove() -> bool:
-    """Rewrite the tables if a tenant was erased since the last rewrite; return False if superseded rows remain.
+    """Rewrite the tables if a tenant was erased since the last rewrite; return False if superseded rows may remain.
 
-    They remain if a table stayed locked, if an open transaction can still see them, or if we lack the privilege to
+    They may remain if a table stayed locked, if an open transaction can still see them, or if we lack the privilege to
     rewrite the tables (in which case PostgreSQL only warns).
     """
     waiting = Erasure.objects.using(CONTROL).filter(completed_at__isnull=False, rewritten_at=None)

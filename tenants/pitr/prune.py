@@ -28,7 +28,7 @@ DAY_S = 86_400
 
 @dataclass(frozen=True)
 class PrunedServer:
-    """The base backups and WAL segments that were removed for one server."""
+    """The base backups and WAL segments that were removed for one server; none are listed if there is a problem."""
 
     server: str
     # Names of base backups.
@@ -43,8 +43,9 @@ def cluster_backups_prune() -> list[PrunedServer]:
 
     Each server's newest base backup is kept, and so are backups that a kept one builds on. If a server has no base
     backup, its expired WAL is removed from a folder, but not from a bucket. An archive managed by another tool is left
-    to that tool. Servers whose base backups are being made or read are skipped this time. A server whose files cannot
-    be read or removed does not stop the others: it is returned with the problem.
+    to that tool. Restore points before the oldest base backup are deleted too. Servers whose base backups are
+    being made, read or removed are skipped this time. A server whose files cannot be read or removed does not stop the
+    others: it is returned with the problem.
     """
     pruned = []
     for server in DatabaseServer.objects.using(CONTROL).order_by("name"):

@@ -66,7 +66,7 @@ def recovered_server(
 
 
 def require_reachable(server: DatabaseServer, target: Target) -> None:
-    """Check that a base backup reaches the target, and that programs and disk space suffice for `recovered_server`.
+    """Check that there is a base backup for the target, and that `recovered_server` has the programs and disk space.
 
     Raises `RecoveryError` or `ToolError`.
     """

@@ -52,7 +52,11 @@ class Replay:
         self._refuse(self._check.of_folder(self._scratch.data / "pg_wal"))
 
     def until_paused(self) -> None:
-        """Supply WAL until the server has reached the target. Raises `RecoveryError` if the server cannot reach it."""
+        """Supply WAL until the server has reached the target.
+
+        Raises `RecoveryError` if the server cannot reach it, and `PlaceError` or `ToolError` if WAL cannot be fetched
+        or checked.
+        """
         said: list[str] = []
         while not _contains(said, PAUSED):
             self._serve()
@@ -128,7 +132,7 @@ class Replay:
             raise RecoveryError(
                 _(
                     "Database server %(name)s cannot be restored to %(target)s: a tablespace was created, used or"
-                    " dropped since the base backup (%(record)s in segment %(segment)s), and replaying that could"
+                    " dropped after the base backup began (%(record)s in segment %(segment)s), and replaying that could"
                     " overwrite the live server's files."
                 )
                 % {

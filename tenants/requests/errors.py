@@ -13,7 +13,9 @@ class OperationNotAllowed(TenantError):
     def __init__(self, who: str, *, account_exists: bool = True) -> None:
         super().__init__(
             _("%(who)s may not request this operation.") % {"who": who},
-            hint=_("An administrator can give this account a role that allows it.") if account_exists else "",
+            hint=_("An administrator of all tenants can give this account a role that allows it.")
+            if account_exists
+            else "",
         )
 
 
@@ -83,7 +85,7 @@ class OperationLost(TenantError):
 
 
 class InvalidOperation(TenantError):
-    """The request's reason is invalid, or the preview that it refers to no longer exists."""
+    """A reason is invalid, or the preview of an approved copy of prompts no longer exists."""
 
     code = "operation_invalid"
 

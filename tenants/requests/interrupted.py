@@ -70,9 +70,9 @@ def is_unfinished(request: OperationRequest) -> bool:
 def recovered(request: OperationRequest, on_step: OnStep) -> Result | None:
     """Finish or undo what an earlier claim began; return its result, or None if it has to begin from the start.
 
-    Raises `OperationBusy` if the earlier worker is still carrying it out, `OperationInterrupted`, `OperationUndone` or
-    `FleetNotMigrated` if it was undone and staff have to decide what to do, `OperationUnfinished` if recovery failed,
-    and `PromptsNotCopied` if a copy of prompts did not reach all tenants.
+    Raises `OperationBusy` if the earlier worker is still carrying it out, `OperationInterrupted` or `OperationUndone`
+    if it was undone and staff have to decide what to do, `OperationUnfinished` if recovery failed, `FleetNotMigrated`
+    if a migration was rolled back or did not reach all tenants, and `PromptsNotCopied` if a copy of prompts did not.
     """
     made = made_by(request)
     match made:

@@ -64,7 +64,7 @@ WRONG = [
     (
         "tenant_restore",
         "--tenant-id {id} --backup-file {file} --age-identity-file {text}",
-        "contains no valid age identity",
+        "is not a valid age identity file",
     ),
     ("tenant_restore", "--tenant-id {id} --backup-file {sealed}", "no age identity was given to decrypt it"),
     ("tenant_restore", "--tenant-id {other} --backup-file {file}", "The backup belongs to tenant {id}"),

@@ -39,7 +39,9 @@ class Command(OperatorCommand):
         if not document["removed"]:
             # A dry run checks neither base backups nor archived WAL.
             self.stdout.write(
-                _("No backup or replaced database has expired.") if document["dry_run"] else _("Nothing has expired.")
+                _("There is no backup or replaced database to remove.")
+                if document["dry_run"]
+                else _("There is nothing to remove.")
             )
             return
         rows = [(row["tenant_id"], row["kind"], row["what"], row["problem"]) for row in document["removed"]]

@@ -16,7 +16,7 @@ class Command(OperatorCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--tenant-id", help="Only this tenant; always connects to its database.")
+        parser.add_argument("--tenant-id", help="Only this tenant; implies --check.")
         parser.add_argument(
             "--check", action="store_true", help="Connect to every tenant's database, and compare schemas."
         )

@@ -117,9 +117,8 @@ def test_a_server_with_tablespaces_is_not_recovered(live: Live) -> None:
 
 def test_nor_is_one_whose_log_makes_one(live: Live) -> None:
     said = refused(gone(live.server), live)
-    assert (
-        "a tablespace was created, used or dropped since the base backup (CREATE " in said and str(live.space) in said
-    )
+    assert "a tablespace was created, used or dropped after the base backup began (CREATE " in said
+    assert str(live.space) in said
     assert live.files() == live.digest and live.rows() == {"new"}
 
 
