@@ -57,7 +57,7 @@ def clean_name(name: str) -> str:
 
 
 def copied_name(name: str, end: str = "") -> str:
-    """Return the name of a tenant that is made from another one: that tenant's name, cut so that `end` fits after it.
+    """Return the name of a tenant that is made from another one: that tenant's name, cut to leave room, then `end`.
 
     Raises `InvalidTenant` if the result is not a valid name.
     """

@@ -57,7 +57,7 @@ class Location:
 def location_of(place: Place, name: str) -> Location:
     """Return the file's location; links to a regular file are resolved, since an erasure must refer to the file itself.
 
-    For a pipe, the inode number is added to the name, since all pipes have the same name.
+    For anything else, such as a pipe, the inode number is added to the name, since all pipes have the same name.
     """
     if not isinstance(place, Folder):
         return Location(place.url, name)

@@ -21,8 +21,8 @@ def check_tenants(
 ) -> tuple[list[Group], list[str]]:
     """Inspect every tenant, and store the findings in the control database.
 
-    Returns the tenants by server and history, and every problem as a sentence. `on_look` is called with each tenant's
-    id.
+    Returns the tenants by server and history, and every problem as a sentence. Calls `on_look`, and raises
+    `ServerError`, as `look_at` does.
     """
     looks, errors = look_at(tenants, work=work, workers=workers, on_look=on_look)
     problems = [*errors, *_histories(code, looks)]
@@ -45,7 +45,7 @@ def check_tenants(
 def full_servers(needed: Mapping[DatabaseServer, int], *, work: str) -> Iterator[str]:
     """Yield a sentence for each server that cannot be used for the batch.
 
-    It may be unreachable, or lack rights, or room for its `needed` number of prepared transactions.
+    It may be unreachable, lack rights, or lack room for its `needed` number of prepared transactions.
     """
     for server, count in needed.items():
         try:

@@ -50,8 +50,8 @@ def tenant_migrate(
     reported in `problems`.
 
     Raises `UnknownTenant`, `TenantNotActive`, `FleetBusy`, or `FleetUnfinished` or `TenantUnfinished` if an interrupted
-    operation must be recovered first. Also raises `FleetUnfinished` if rolling back after an unexpected error fails or
-    comes too late.
+    operation must be recovered first. Any other error is raised after the batch has been rolled back, or becomes
+    `FleetUnfinished` if that fails or comes too late.
 
     1. lock and record; 2. check every tenant, before any change; 3. rehearse, once per server and history, in a scratch
     database; 4. set a restore point on each server, except in a dry run; 5. prepare: the first failure rolls everything

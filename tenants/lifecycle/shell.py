@@ -68,7 +68,10 @@ def _session() -> dict[str, str]:
 
 
 def psql_program() -> str:
-    """Return the path of psql (PG_BIN_DIR, PATH, embedded PostgreSQL); raise `TenantError` if it is not installed."""
+    """Return the path of psql: in PG_BIN_DIR or, if that is not set, PATH; otherwise, embedded PostgreSQL's.
+
+    Raises `TenantError` if none is installed.
+    """
     configured = os.environ.get("PG_BIN_DIR")
     found = str(Path(configured) / "psql") if configured else shutil.which("psql")
     if found and Path(found).exists():

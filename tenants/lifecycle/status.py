@@ -83,7 +83,8 @@ def tenant_statuses(*, tenant_id: str | None = None, check: bool = False) -> lis
 
     With `check`, connect to each that is active or suspended, several at a time: as the tenant, to prove that its
     database can be reached, and as the owner, to compare its schema. The comparison is skipped while a batch is
-    running or unfinished, since it would wait for the batch's locks. Also look for changes to the tenants' roles.
+    running or unfinished, since it would wait for the batch's locks. Also look for changes to the tenants' roles. With
+    or without `check`, prepared transactions that are not seo-gen's count as problems (`_with_prepared`).
     """
     tenants = _tenants(tenant_id)
     checked: dict[str, Checked] = {}

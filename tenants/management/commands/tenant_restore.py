@@ -112,7 +112,7 @@ class Command(OperatorCommand):
     def _present_restore(self, document: Any) -> None:
         self.stdout.write(_("Tenant %(tenant_id)s was restored from %(source)s.") % document)
         if document["unavailable_ms"] is not None:
-            self.stdout.write(_("It was closed for %(unavailable_ms)d ms.") % document)
+            self.stdout.write(_("It was closed for %(unavailable_ms)d ms while the databases were swapped.") % document)
         if document["kept_until"]:
             until = to_minute(document["kept_until"])
             self.stdout.write(
