@@ -29,7 +29,7 @@ LOCK_NOT_AVAILABLE = "55P03"
 
 
 def superseded_remove() -> bool:
-    """Rewrite the tables if a tenant has been erased since the last one; return False if superseded rows may remain.
+    """Rewrite the tables if an erasure still needs that; return False if superseded rows may remain.
 
     They may remain if a table stayed locked, if an open transaction can still see them, or if we lack the privilege to
     rewrite the tables (in which case PostgreSQL only warns).

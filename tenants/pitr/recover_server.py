@@ -136,7 +136,10 @@ def _base_backup(server: DatabaseServer, target: Target, now: datetime) -> BaseB
     if not (server.wal_archive or server.wal_restore_command):
         raise RecoveryError(
             _("No WAL archive is known for database server %(name)s.") % {"name": server.name},
-            hint=_("Enter its WAL archive in the admin, or run `seo-gen cluster receive-wal --server %(name)s`.")
+            hint=_(
+                "Enter its WAL archive in the admin, run `seo-gen cluster receive-wal --server %(name)s`, or set the"
+                " command of another tool with `seo-gen cluster set-restore-command --server %(name)s`."
+            )
             % {"name": server.name},
             code="wal_not_archived",
         )
