@@ -76,7 +76,7 @@ def lease() -> timedelta:
 class Progress:
     """The step that an operation has reached. A thread writes it to the request, together with the lease.
 
-    The operation itself cannot write it: it may be inside a transaction, or in one of several threads.
+    The operation cannot write its progress itself: it may be inside a transaction, or in one of several threads.
     """
 
     def __init__(self, claimed: OperationRequest) -> None:
