@@ -51,9 +51,7 @@ def program(name: str, major_version: int, *, exact: bool = False) -> Path:
         return found[min(fitting)]
     raise ToolError(
         _("%(program)s for PostgreSQL %(version)d was not found.") % {"program": name, "version": major_version},
-        hint=_(
-            "PG_BIN_DIR is set, so only that folder is searched. Set it to a folder with the program in that version."
-        )
+        hint=_("PG_BIN_DIR is set, so only that folder is searched. Set it to a folder that contains that version.")
         if os.environ.get("PG_BIN_DIR")
         else _("Install it, or set PG_BIN_DIR to the folder that contains it."),
         code="program_missing",
