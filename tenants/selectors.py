@@ -102,7 +102,7 @@ def server_get(name: str | None) -> DatabaseServer:
     if server is None and name:
         raise ServerError(
             _("There is no database server %(name)r.") % {"name": name},
-            hint=_("Servers are listed in the admin, under “Database servers”."),
+            hint=_("Servers are listed in the admin under Database servers."),
             code="server_not_found",
         )
     if server is None:

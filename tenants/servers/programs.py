@@ -203,7 +203,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _ended(status: int) -> str:
-    """Say how a program that printed nothing ended; a negative status is the signal that ended it."""
+    """Return how a program that printed nothing ended; a negative status is the negated number of a signal."""
     return _("signal %d") % -status if status < 0 else _("exit status %d") % status
 
 

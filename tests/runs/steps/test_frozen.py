@@ -183,7 +183,7 @@ State = dict[str, list[tuple[object, ...]]]
 
 
 def state(tenant: Tenant) -> State:
-    """Return what a late worker must not change: rows, most with the transaction that wrote them, and files.
+    """Return what a late worker must not change: rows, some with the transaction that wrote them, and files.
 
     A late worker may settle its own call, so calls, spending and the token usage of steps are left out; so is the mark
     that a run is summarized.
