@@ -342,10 +342,7 @@ class TestRefusals:
             ),
             ("ALTER ROLE {name} NOLOGIN", "does not exist or cannot log in"),
             ("ALTER DATABASE {name} ALLOW_CONNECTIONS false", "accepts no connections"),
-            (
-                "GRANT CONNECT ON DATABASE {name} TO PUBLIC",
-                "Other roles are allowed to connect to its database: PUBLIC",
-            ),
+            ("GRANT CONNECT ON DATABASE {name} TO PUBLIC", "Its database is also open to PUBLIC"),
         ],
     )
     def test_changed_access_is_reported(
