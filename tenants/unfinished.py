@@ -63,10 +63,10 @@ def tenant_recover(
 ) -> list[Recovery]:
     """Try to finish or undo every unfinished batch, backup and operation; return the outcome of each.
 
-    Also cleans up base backups, recoveries and scratch databases of killed processes, which have no outcome here. Safe
-    to repeat, and to run alongside running operations. `age_identity_file` decrypts the backup of a restore that
-    still needs files from it. Batches come first, since their prepared transactions block everything else. Raises
-    `SealError` if that file cannot be used.
+    Also cleans up base backups, recoveries, scratch databases and prepared transactions of killed processes, which have
+    no outcome here. Safe to repeat, and to run alongside running operations. Batches come first, since their prepared
+    transactions block everything else. `age_identity_file` decrypts the backup of a restore that still needs files from
+    it. Raises `SealError` if that file cannot be used.
     """
     age_identity_require(age_identity_file)
     batches = [batch_recover(batch) for batch in batches_unfinished()]
@@ -114,7 +114,7 @@ def _end_batch(batch: MigrationBatch, tenant_id: str) -> Recovery:
 
 
 def _end_strays() -> None:
-    """End what batches prepared after they were recovered, since their processes had not noticed losing the lock."""
+    """End transactions that were prepared after their batch had been recovered, by a process that had lost its lock."""
     over = MigrationBatch.objects.using(CONTROL).exclude(status__in=UNFINISHED)
     for server in DatabaseServer.objects.using(CONTROL):
         # A server that is down is reported by the operations that need it.

@@ -36,7 +36,7 @@ MAX_LOST_WORKERS = 5
 def operations_work(
     owner: str, request_id: UUID | None = None, *, is_stopping: Callable[[], bool] = lambda: False
 ) -> int:
-    """Carry out this request, then others that are due, and return how many.
+    """Carry out this request, if one is given, then others that are due; return how many were carried out.
 
     A process carries out at most WORKER_OPERATIONS_MAX at a time, so that its other threads stay free for the steps of
     runs. If all places are taken, this returns at once: the thread that frees one takes the next request.
@@ -97,7 +97,7 @@ def _attempt(claimed: OperationRequest, progress: Progress) -> Result:
 
 
 def _stopped(claimed: OperationRequest, progress: Progress, error: SeoGenError) -> None:
-    """End a request whose operation raised an error, or put it back; its records show how far it had come."""
+    """End a request whose operation raised an error, or put it back; its records show how far it got."""
     if error.code in BUSY and timezone.now() - (claimed.started_at or timezone.now()) < PATIENCE:
         request_put_back(claimed, BUSY_WAIT)
         return

@@ -39,7 +39,7 @@ def tenant_drill(
     age_identity_file: str | None = None,
     on_progress: OnProgress = ignore_progress,
 ) -> DrillReport:
-    """Restore the tenant into a scratch database, drop that database, and return how long each step took.
+    """Restore the tenant into a scratch database, drop that database, and report how long each step took.
 
     The source is the given backup or time. The default is the current time if the server has a base backup, and
     otherwise the newest backup. The tenant is not changed. Raises `TenantError` if the restore fails.

@@ -164,7 +164,10 @@ def _strangers(connection: BaseDatabaseWrapper) -> list[str]:
 
 def _require_identity(owner: tuple[str, UUID] | None, expected: Expected) -> None:
     if owner is None:
-        raise Unfit(_("The dump does not contain a tenant's database."), code="backup_not_recognized")
+        raise Unfit(
+            _("The dump does not contain a tenant's database, or its tables cannot be read safely."),
+            code="backup_not_recognized",
+        )
     tenant_id, identity = owner
     if tenant_id != expected.tenant_id:
         raise Unfit(_("The dump belongs to tenant %(other)s.") % {"other": tenant_id}, code="backup_of_another_tenant")

@@ -61,7 +61,7 @@ class Source(Protocol):
 
     @property
     def dump_bytes(self) -> int | None:
-        """Return the stored size of the dump; None if it comes straight from a recovered server."""
+        """Return the stored size of the dump, 0 for a pipe; None if it comes straight from a recovered server."""
 
     def load_into(self, scratch: Scratch, guard: LoadGuard, *, work: str) -> None:
         """Fill the empty scratch database, as its guest; raise `TenantError` on failure."""

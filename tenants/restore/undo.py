@@ -22,7 +22,7 @@ from tenants.types import OnProgress, Progress, RestoreReport, ignore_progress
 def tenant_restore_undo(
     *, tenant_id: str, stop_runs: bool = False, on_progress: OnProgress = ignore_progress
 ) -> RestoreReport:
-    """Swap the databases back, and keep the one that is replaced, so that the undo can be undone too.
+    """Migrate the kept database if necessary, and swap it back in; keep the one that it replaces, to undo the undo.
 
     Runs in progress block the undo unless `stop_runs` is set; the undo leaves their state as it is in both databases.
 

@@ -43,8 +43,9 @@ def backups_verify(
 
     A backup is restored into a scratch database and checked as in a restore; the files that its rows refer to are
     compared with their digests. The result is stored in the catalogue if it lists the backup, unless the backup could
-    not be decrypted. Raises `SealError` if the given age identity file cannot be used, and `MissingFromPlace` if the
-    given backup neither exists nor is in the catalogue.
+    not be decrypted. Raises `SealError` if the given age identity file cannot be used, and `PlaceError` if the given
+    path names no file or its place cannot be read, or (`MissingFromPlace`) if the backup neither exists nor is in the
+    catalogue.
     """
     age_identity_require(age_identity_file)
     if file:

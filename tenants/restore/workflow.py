@@ -214,7 +214,7 @@ def finish(
     begun: float | None = None,
     unavailable_ms: int | None = None,
 ) -> RestoreReport:
-    """Finish after the swap: restore files, list the differences, complete the record.
+    """Finish after the swap: restore files, list the differences, complete the record; return the report.
 
     Raises `RestoreUnfinished` if that fails; the tenant uses its new database even then.
     """

@@ -38,7 +38,8 @@ def backup_daily() -> list[str]:
 
     Does nothing if BACKUP_DAILY_OUTPUT is not set, or if a daily backup finished within the last 12 hours: the task
     message may be delivered twice, or come from anyone who can write to the broker. A killed job records no end, so it
-    runs again. Raises `JobBusy` if another process is running it.
+    runs again. Raises `JobBusy` if another process is running it, and `PlaceError` or `SealError` if the output
+    or the recipient in the settings is invalid.
     """
     with advisory_lock(LOCK, wait_s=1, busy=_busy):
         if not _is_due():

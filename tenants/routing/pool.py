@@ -32,7 +32,7 @@ EVICTION_WAIT_S = 0.1
 
 
 def use_tenant(tenant: Tenant) -> None:
-    """If the tenant's row has changed, point its alias at the database that it names, and close idle connections."""
+    """On first use or after a change, configure the alias from the tenant's row, and close its idle connections."""
     generation = f"{tenant.connection_version}:{hash((tenant.database_url, tenant.identity))}"
     if generation_of(tenant.alias) == generation:
         return

@@ -74,7 +74,7 @@ def drift_of(groups: Sequence[Group], *, work: str) -> tuple[dict[str, list[str]
 
 
 def note_schemas(looks: Sequence[Look], release: Release, drift: Mapping[str, list[str]]) -> None:
-    """Store each tenant's version and drift, so that they can be shown without querying its database."""
+    """Store each tenant's version, drift and fingerprint; the first two are shown without querying its database."""
     by_version: dict[str, list[str]] = defaultdict(list)
     for look in looks:
         by_version[release.version_of(look.history)].append(look.tenant.id)

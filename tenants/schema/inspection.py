@@ -143,9 +143,9 @@ def _closed(door: Door | None, tenant: Tenant) -> str:
     elif not door.may_connect:
         problem = _("Its role %(database)s is not allowed to connect to its database.")
     elif not door.in_group:
-        problem = _("Its role %(database)s has lost the privileges of the tenants' group role.")
+        problem = _("Its role %(database)s lacks the privileges of the tenants' group role.")
     elif door.others:
-        problem = _("Other roles are allowed to connect to its database: %(others)s.")
+        problem = _("Its database is also open to %(others)s.")
     else:
         return ""
     others = ", ".join(door.others) if door else ""

@@ -51,8 +51,8 @@ def rehearse(reference: SchemaReference, history: History, release: Release, wor
     """Migrate a scratch database from `history` to the release, and return the recorded script.
 
     The scratch database is a clone of the template in that state if the server still has it; otherwise it starts empty.
-    Once migrated, it becomes the release's template, unless there already is one. Raises `ServerError`, naming the
-    migration, if one fails.
+    Once migrated, it becomes the release's template, unless there already is one. Raises `ServerError`, which names
+    the migration if one fails.
     """
     step = ""
 
@@ -175,7 +175,9 @@ def _failure(server: DatabaseServer, migration: str, reason: str) -> ServerError
     if migration:
         message = _("The rehearsal on database server %(name)s failed at %(migration)s: %(reason)s.")
     else:
-        message = _("A scratch database on database server %(name)s could not be migrated: %(reason)s.")
+        message = _(
+            "A scratch database on database server %(name)s could not be brought to the expected schema: %(reason)s."
+        )
     return ServerError(
         message % {"name": server.name, "migration": migration, "reason": bare(reason)},
         hint=_("Fix the cause, which is usually in the migration, then try again."),

@@ -51,9 +51,7 @@ def program(name: str, major_version: int, *, exact: bool = False) -> Path:
         return found[min(fitting)]
     raise ToolError(
         _("%(program)s for PostgreSQL %(version)d was not found.") % {"program": name, "version": major_version},
-        hint=_(
-            "PG_BIN_DIR is set, so only that folder is searched. Set it to a folder with the program in that version."
-        )
+        hint=_("PG_BIN_DIR is set, so only that folder is searched. Set it to a folder that contains that version.")
         if os.environ.get("PG_BIN_DIR")
         else _("Install it, or set PG_BIN_DIR to the folder that contains it."),
         code="program_missing",
@@ -205,7 +203,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _ended(status: int) -> str:
-    """Say how a program that printed nothing ended; a negative status is the signal that ended it."""
+    """Return how a program that printed nothing ended; a negative status is the negated number of a signal."""
     return _("signal %d") % -status if status < 0 else _("exit status %d") % status
 
 

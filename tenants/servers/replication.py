@@ -17,7 +17,7 @@ NOT_LET_IN = "no pg_hba.conf entry for replication"
 
 @contextmanager
 def replicating(server: DatabaseServer) -> Iterator[None]:
-    """Add a hint to the error if the block fails because pg_hba.conf has no line for replication.
+    """Give the error a hint and a code of its own if the block fails because pg_hba.conf has no line for replication.
 
     The hint contains the line. A line for the database "all" does not cover replication.
     """

@@ -1,4 +1,4 @@
-"""Check that a server's administrator has the rights that the product needs, and is not a superuser."""
+"""Check that a server has the base database, and that its administrator has the needed rights and is no superuser."""
 
 from __future__ import annotations
 

@@ -47,7 +47,8 @@ def tenant_import(
     """Create a tenant from a bundle, under the bundle's tenant id or `new_id`, and return a report.
 
     Under the bundle's id, the tenant keeps its identity; under another id, it gets a new identity, and its audit log
-    continues the old chain. Providers, models and steps that are missing here are added; existing ones are not changed.
+    continues the old chain. Providers, models and steps that are missing here are added, except of providers for which
+    this release has no client; existing ones are not changed.
     The bundle of a tenant that was erased here is refused unless `from_erased` gives a reason, which is recorded.
     Raises `PlaceError`, `TenantExists`, or `ImportRefused` with the reason; then no tenant is left behind. Raises
     `TenantUnfinished` if something is.

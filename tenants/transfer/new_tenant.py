@@ -131,7 +131,7 @@ def fill(made: Newcomer, source: Source, expected: Expected) -> Built:
         head = chain_head(connection)
         TenantIdentity.objects.using(connection.alias).update(tenant_id=made.tenant.id, identity=made.tenant.identity)
         contents().move(connection.alias, prefix_of(expected.tenant_id), prefix_of(made.tenant.id))
-        reason = _("The tenant was cloned or exported before this run ended.")
+        reason = _("The tenant was cloned or imported from a state in which this run had not finished.")
         contents().settle(connection.alias, reason=reason, number=1, replaced=None)
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE")

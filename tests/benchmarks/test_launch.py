@@ -1,4 +1,4 @@
-"""Measure a program from its start to its exit."""
+"""A program is measured from its start to its exit, and its failure is reported."""
 
 import sys
 from pathlib import Path

@@ -203,7 +203,7 @@ def test_beat_and_the_web_server_log_as_the_worker_does(running: stack.Home, log
 
 
 def test_a_request_is_one_line(running: stack.Home, log_format: str, tenant: Tenant) -> None:
-    """Refused requests are also logged without a traceback, no matter what refused them."""
+    """Refused requests, too, have one line and no traceback, whatever refused them; no line has the query string."""
     user = make_user(is_superuser=False)
     give_role(user, "viewer")
     visitor = Visitor(f"http://127.0.0.1:{port_of(running, 'web')}")

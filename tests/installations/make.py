@@ -141,7 +141,7 @@ class _Maker:
         self.do("tenant", "restore", "--tenant-id", "tea", "--backup-file", found["file"], "--confirm", "--stop-runs")
 
     def _leave_messages(self) -> None:
-        """Leave a run that no worker has touched, and messages for four tasks in the broker."""
+        """Leave a run that no worker has touched, and messages for four tasks in the broker; store the messages."""
         run_id = self.create_run("coffee", {**TEA, "keyword": "left waiting", "steps": STEPS}, wait=False)
         self.facts["waiting_run"] = run_id
         wake_up = json.dumps(["coffee", run_id, STEPS[0]])

@@ -1,4 +1,4 @@
-"""The LLM configuration moves to another installation with its prices."""
+"""The LLM configuration moves to another installation with its prices and fallbacks."""
 
 import json
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""No template exceeds the time and memory limits, neither known templates nor generated ones."""
+"""No template, known or generated, exceeds the limits on time and memory."""
 
 import os
 import random

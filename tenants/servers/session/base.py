@@ -29,7 +29,7 @@ def connect(
     return psycopg.connect(url, autocommit=autocommit, **{**ours, **keywords})
 
 
-# Sessions in a database (%s): those of superusers, which we cannot end, and all others.
+# Sessions in a database (%s): those of superusers that we cannot end, and all of any role.
 SUPERUSERS_IN: LiteralString = """
 SELECT a.pid, a.usename
   FROM pg_catalog.pg_stat_activity AS a JOIN pg_catalog.pg_roles AS r ON r.oid = a.usesysid
@@ -135,7 +135,7 @@ class Session:
         self._scalar(query, role)
 
     def _end_sessions_in(self, name: str) -> None:
-        """End all sessions in the database; raise `ServerError` if one is a superuser's, which we cannot end.
+        """End all sessions in the database; raise `ServerError` if one is a superuser's and we are no superuser.
 
         Autovacuum workers have no role; PostgreSQL ends them itself before it renames or drops a database.
         """

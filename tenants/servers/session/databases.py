@@ -181,6 +181,6 @@ class Databases(Logins):
         return maximum, used
 
     def doors(self, names: Sequence[str]) -> dict[str, Door]:
-        """Return {database: who may connect} of existing `names`. A tenant's role is named like its database."""
+        """Return {database: who may connect} for the `names` that exist. A tenant's role is named like its database."""
         parameters = {"group": self.group, "names": list(names)}
         return {row[0]: Door(*row[1:]) for row in self._rows(DOORS, parameters)}

@@ -21,7 +21,7 @@ from tenants.servers.session.location import location_on
 
 class Guests(Databases):
     def ensure_guest(self, role: str, password: str) -> None:
-        """Create a login role without any membership; it may do anything in the database that it is given."""
+        """Create a login role anew, without any membership; it may do anything in the database that it is given."""
         self.drop_guest(role)
         self._create_login(role, password)
         # Membership is needed to give the role a database, and later to reassign what it owns.

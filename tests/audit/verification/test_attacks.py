@@ -33,7 +33,7 @@ def _as_before(control_log: Log) -> Iterator[None]:
 
 @pytest.fixture
 def victim(log: Log, tenant: Tenant) -> Victim:
-    """A log of at least 15 entries, with two anchors that are at least three entries apart."""
+    """A log of at least 15 entries, with at least two anchors; the newest two are at least three entries apart."""
     victim = Victim(log, tenant)
     victim.append(12)
     audit_anchor()

@@ -1,4 +1,4 @@
-"""Every session of the product has limits on waiting; PGOPTIONS can change them only in the shell."""
+"""Every session of the product has limits on waiting; PGOPTIONS can change them only in `tenant dbshell`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Amounts have one form on all pages, and tables one line per row for grep."""
+"""How amounts and joined sentences are written; outside a terminal, a table has one line per row."""
 
 from __future__ import annotations
 

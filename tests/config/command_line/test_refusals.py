@@ -84,7 +84,7 @@ def test_after_two_dashes_json_is_not_an_option() -> None:
 
 
 def test_findings_go_to_stderr_after_the_document(make_tenant: MakeTenant) -> None:
-    """stdout has only the document; problems go to stderr."""
+    """stdout has only the document; stderr has the sentence that names the unhealthy tenants."""
     tenant = make_tenant()
     Tenant.objects.filter(pk=tenant.pk).update(server=None)
     try:

@@ -87,7 +87,7 @@ class TestInterruptedReplies:
         assert error.usage is None
 
     def test_a_stream_that_ends_before_its_counts_is_transient(self, openai: Wire) -> None:
-        """A stream that ends properly without counts is permanent instead: its server never sends counts."""
+        """A stream that ends properly but without counts is permanent instead: its server never sends counts."""
         parts = streamed(openai, openai.provider.without_usage())
         assert isinstance(failure(openai, Answer(parts=parts)), LLMPermanentError)
         openai.server.seen.clear()

@@ -39,7 +39,10 @@ class Disturber:
         self._thread.start()
 
     def stop_after(self, deadline: float) -> None:
-        """Stop at `deadline` (monotonic time), but not before each kind of disturbance has happened."""
+        """Stop at `deadline` (monotonic time), but not before each kind of disturbance has happened.
+
+        Raises the error that ended the thread, if any.
+        """
         while time.monotonic() < deadline or not self._is_round_done.is_set():
             if not self._thread.is_alive():
                 break

@@ -172,7 +172,7 @@ class System:
     # -- the end ----------------------------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Dismiss all workers and beat; kill those that do not end in time."""
+        """Dismiss all workers and beat; kill those that do not end in time, and list them in `deserters`."""
         for one in self.members:
             if one.serves:
                 one.dismiss()

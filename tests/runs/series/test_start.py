@@ -1,4 +1,4 @@
-"""Starting many runs at once: no run is created twice, even if the start is interrupted or repeated."""
+"""Starting many runs at once: the estimate; no run is created twice, even if the start is interrupted or repeated."""
 
 from __future__ import annotations
 

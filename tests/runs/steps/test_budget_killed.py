@@ -71,7 +71,7 @@ def prices() -> Iterator[None]:
 
 @dataclass
 class Observer:
-    """Checks repeatedly, over a connection of its own, that the budget is not exceeded, until `stopped` is set."""
+    """Checks, until `stopped` is set, that what counts agrees with the calls and does not exceed the budget."""
 
     url: str
     stopped: threading.Event

@@ -183,10 +183,10 @@ State = dict[str, list[tuple[object, ...]]]
 
 
 def state(tenant: Tenant) -> State:
-    """Return what a late worker must not change: rows, most with the transaction that wrote them, and files.
+    """Return what a late worker must not change: rows, some with the transaction that wrote them, and files.
 
-    A late worker may settle its own call, so calls, spending and the token usage of steps are left out; the mark that a
-    run is summarized is, too.
+    A late worker may settle its own call, so calls, spending and the token usage of steps are left out; so is the mark
+    that a run is summarized.
     """
     with tenant_context(tenant) as alias, connections[alias].cursor() as cursor:
         rows: State = {}

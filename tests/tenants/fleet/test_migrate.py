@@ -338,14 +338,11 @@ class TestRefusals:
             ("REVOKE CONNECT ON DATABASE {name} FROM {name}", "is not allowed to connect to its database"),
             (
                 "REVOKE seo_gen_tenant FROM {name} GRANTED BY seo_gen_admin",
-                "has lost the privileges of the tenants' group role",
+                "lacks the privileges of the tenants' group role",
             ),
             ("ALTER ROLE {name} NOLOGIN", "does not exist or cannot log in"),
             ("ALTER DATABASE {name} ALLOW_CONNECTIONS false", "accepts no connections"),
-            (
-                "GRANT CONNECT ON DATABASE {name} TO PUBLIC",
-                "Other roles are allowed to connect to its database: PUBLIC",
-            ),
+            ("GRANT CONNECT ON DATABASE {name} TO PUBLIC", "Its database is also open to PUBLIC"),
         ],
     )
     def test_changed_access_is_reported(

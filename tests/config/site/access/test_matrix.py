@@ -73,7 +73,7 @@ def expected(table: Mapping[str, str], role: str) -> dict[str, bool]:
 
 @pytest.mark.parametrize("role", Role.values)
 def test_views_about_tenants(world: World, role: str) -> None:
-    """On the control site, someone with a role for our tenants alone sees other tenants as nonexistent."""
+    """On the control site, a role for our tenants alone opens the listed views; other tenants look nonexistent."""
     routes = views("config.urls")
     got, client = {}, world.some[role]
     for name in ABOUT_TENANTS:
@@ -102,7 +102,7 @@ def same_as_unknown(client: Client, name: str, route: str, world: World) -> None
 
 @pytest.mark.parametrize("role", Role.values)
 def test_views_about_the_installation(world: World, role: str) -> None:
-    """A role for only some tenants opens none of these views, whichever role it is."""
+    """A role for all tenants opens the listed views; a role for only some opens none, whichever role it is."""
     routes = views("config.urls")
     got, none = {}, {}
     for name in ABOUT_THE_INSTALLATION:

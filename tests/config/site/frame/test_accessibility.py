@@ -1,7 +1,7 @@
 """The pages of both sites in a real browser: one visit to a page serves all checks.
 
 No page has an unexpected browser error, scrolls sideways, cuts a text, misaligns numbers or shows English in Japanese;
-axe-core finds nothing, in light and in dark.
+axe-core finds nothing, in light and dark mode.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What axe-core does not measure is visible in light and dark: the axes of charts, unchecked boxes, scroll bars."""
+"""What axe-core does not measure is visible in light and dark mode: axes, unchecked boxes, borders, scroll bars."""
 
 from __future__ import annotations
 

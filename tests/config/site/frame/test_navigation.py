@@ -1,4 +1,4 @@
-"""The menu has the entries that the person may open, and is built once per request."""
+"""The menu, built once per request, has what the person may open; pages share its words and lead back to its lists."""
 
 from __future__ import annotations
 

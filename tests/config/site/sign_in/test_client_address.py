@@ -1,4 +1,4 @@
-"""Which address a login comes from: what a client claims is believed only if a trusted proxy passed it on."""
+"""Which browser and address a login comes from; a claimed address counts only if a trusted proxy passed it on."""
 
 from __future__ import annotations
 
