@@ -20,7 +20,7 @@ class Missing(Exception):
 
 
 def require_rivals() -> None:
-    """Raise `Missing` unless `make bench` installed benchmarks/requirements.txt. Only DBOS is looked for."""
+    """Raise `Missing` unless `make bench` has installed benchmarks/requirements.txt. Only DBOS is looked for."""
     if not (RIVALS / "dbos").is_dir():
         raise Missing(f"{RIVALS} lacks the packages of benchmarks/requirements.txt; `make bench` installs them.")
 

@@ -1,4 +1,4 @@
-"""The processor time that starting a command takes, compared with Python that only imports Django."""
+"""The processor time that starting a command takes, compared with Python that only imports Django or sets it up."""
 
 from __future__ import annotations
 

@@ -30,15 +30,13 @@ BROKER_TIMEOUT_S = 5
 @signals.celeryd_init.connect
 @signals.beat_init.connect
 def require_broker(**_signal: Any) -> None:
-    """Exit with a message if the broker does not answer, instead of a traceback or endless retries."""
+    """Exit with a message if the broker cannot be used, instead of a traceback or endless retries."""
     with app.connection_for_read() as connection:
         try:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=BROKER_TIMEOUT_S)
         except (OperationalError, OSError) as error:
             # `as_uri` masks the password.
-            print(
-                f"The broker {connection.as_uri()} does not answer: {str(_root(error)).rstrip('.')}.", file=sys.stderr
-            )
+            print(f"The broker {connection.as_uri()} cannot be used: {str(_root(error)).rstrip('.')}.", file=sys.stderr)
             print("Start it (seo-gen stack start), or set CELERY_BROKER_URL.", file=sys.stderr)
             raise SystemExit(1) from error
 

@@ -70,7 +70,7 @@ def start_runs() -> list[tuple[str, str]]:
 def follow(
     home: stack.Home, runs: Sequence[tuple[str, str]], on_progress: Callable[[RunDocument], None]
 ) -> list[RunDocument]:
-    """Return the runs' documents once none is pending or running; raise StackError if a worker exits first."""
+    """Return the runs' documents once none is pending or running; raise StackError if worker or beat exits first."""
     while True:
         documents = [run_document(tenant_id=tenant_id, run_id=run_id) for tenant_id, run_id in runs]
         for document in documents:

@@ -1,5 +1,6 @@
-"""Every message has a Japanese translation, which is compiled. The tests read the sources, so they do not need GNU
-gettext.
+"""Messages are literals, and each has a Japanese translation that fits it and is compiled.
+
+The tests read the sources, so they do not need GNU gettext.
 """
 
 import ast

@@ -1,4 +1,4 @@
-"""Messages and pages use the words of docs/glossary.md, as far as a list of words can tell."""
+"""Messages, pages and translations use the words of docs/glossary.md, as far as a list of words can tell."""
 
 import ast
 import re

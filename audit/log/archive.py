@@ -124,7 +124,9 @@ def archive_problem(archive: AuditArchive) -> str:
         .exclude(tenant_id=archive.tenant_id)
         .exists()
     ):
-        return _("Entries of the archived audit log of %(tenant)s name another tenant.") % {"tenant": archive.tenant_id}
+        return _("At least one entry of the archived audit log of %(tenant)s names another tenant.") % {
+            "tenant": archive.tenant_id
+        }
     return ""
 
 

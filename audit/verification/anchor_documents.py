@@ -28,7 +28,7 @@ class Kept:
 
 
 def anchor_place() -> Place | None:
-    """Return where documents are written, or None if AUDIT_ANCHOR_OUTPUT is not set."""
+    """Return where documents are written, or None if AUDIT_ANCHOR_OUTPUT is not set. Raises `PlaceError`."""
     return place_at(settings.AUDIT_ANCHOR_OUTPUT) if settings.AUDIT_ANCHOR_OUTPUT else None
 
 

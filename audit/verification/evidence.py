@@ -56,7 +56,8 @@ class Evidence:
 def evidence_gather() -> Evidence:
     """Compare anchors and documents with the control log's entries about them.
 
-    Return the mismatches as problems, and the anchors in documents that the control log does not confirm.
+    Return the mismatches as problems, and the anchors in documents that the control log does not confirm. Raises
+    `PlaceError` if AUDIT_ANCHOR_OUTPUT names no place; one that cannot be read is a problem.
     """
     # Read the entries before the documents, because a run writes its document before its entry.
     runs = _runs()

@@ -45,7 +45,7 @@ class AuditExport:
     # What the chain starts with: a tenant's identity, or `CONTROL_CHAIN`.
     chain_identity: str
     entries: int
-    # The last entry's hash.
+    # The last entry's hash, or the genesis hash if the log has no entries.
     head: str
     # The digest of the file.
     sha256: str

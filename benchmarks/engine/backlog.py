@@ -29,7 +29,7 @@ PATIENCE_S = 300.0
 
 
 def backlog(environment: Environment) -> list[Table]:
-    """Queue runs, sweep them, and start a worker with all of them waiting."""
+    """Create and queue runs, sweep them, and start a worker with all of them waiting."""
     from runs.steps.sweep import runs_sweep
 
     product = Product(environment, "Queued", tenants=TENANTS)

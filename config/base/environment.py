@@ -43,13 +43,13 @@ class LiteralEnv(environ.Env):  # type: ignore[misc]
             raise ImproperlyConfigured(f"The environment variable {var} is not {kind}") from None
 
     def whole_number(self, var: str, *, default: int, least: int = 0, most: int = MOST) -> int:
-        """Return a whole number; raise `ImproperlyConfigured` if it is less than `least` or more than `most`."""
+        """Return a whole number from `least` to `most`; raise `ImproperlyConfigured` for any other value."""
         number = self.get_value(var, cast=int, default=default)
         _require_within(var, number, least, most)
         return int(number)
 
     def number(self, var: str, *, default: float, least: float = 0, most: float = MOST) -> float:
-        """Return a number; raise `ImproperlyConfigured` if it is less than `least` or more than `most`."""
+        """Return a number from `least` to `most`; raise `ImproperlyConfigured` for any other value."""
         number = self.get_value(var, cast=float, default=default)
         _require_within(var, number, least, most)
         return float(number)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from config.command_line.refusals import refuse
 
-# argparse exits with neither.
+# For wrong usage, argparse exits with neither.
 UNDERSTOOD, NO_SUCH_COMMAND = 0, 3
 
 

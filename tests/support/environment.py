@@ -51,7 +51,7 @@ FIXED_PORT = re.compile(r"SEO_GEN_\w+_PORT")
 
 
 def isolate(home: Path) -> None:
-    """Point this process, and those it starts, at the temporary home."""
+    """Point this process, and those it starts, at the temporary home; clear the shell's settings for the product."""
     for name in list(os.environ):
         if name in CLEARED or name.startswith(CLEARED_PREFIXES) or FIXED_PORT.fullmatch(name):
             del os.environ[name]

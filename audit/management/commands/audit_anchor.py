@@ -18,7 +18,7 @@ class Command(OperatorCommand):
     def present(self, document: Any) -> None:
         self.stdout.write(
             ngettext(
-                "Anchored %(anchors)d of %(logs)d audit log at %(time)s; an unchanged log is skipped.",
+                "Anchored %(anchors)d of %(logs)d audit log at %(time)s.",
                 "Anchored %(anchors)d of %(logs)d audit logs at %(time)s; unchanged logs are skipped.",
                 document["logs"],
             )

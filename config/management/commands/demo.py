@@ -16,7 +16,7 @@ from tenants.presentation import show_progress
 
 
 class Command(OperatorCommand):
-    help = "Demonstrate the product: two customers, one article each from the local LLM, and the admin."
+    help = "Demonstrate the product: two customers, one article each, and the admin."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--no-serve", action="store_true", help="Exit after the report, without serving the admin.")

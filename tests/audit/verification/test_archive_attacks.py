@@ -87,7 +87,7 @@ def test_the_archived_log_of_an_erased_tenant_verifies(erased: Tenant) -> None:
         ("DELETE FROM archived_audit_logs WHERE identity = %s AND sequence > 8", "entries found: 8."),
         ("DELETE FROM archived_audit_logs WHERE identity = %s", "entries found: 0."),
         ("UPDATE audit_archives SET digest = 'x' WHERE identity = %s", "differs from what the control log recorded"),
-        ("UPDATE archived_audit_logs SET tenant_id = 'x' WHERE identity = %s AND sequence = 5", "name another tenant"),
+        ("UPDATE archived_audit_logs SET tenant_id = 'x' WHERE identity = %s AND sequence = 5", "names another tenant"),
         (
             "UPDATE audit_archives SET chain_identity = gen_random_uuid() WHERE identity = %s",
             "The summary of the archived audit log of",

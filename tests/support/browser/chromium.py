@@ -1,4 +1,4 @@
-"""A headless Chromium and a real server for it: shared by the tests of a process, since both take long to start.
+"""A headless Chromium and a real server for it: shared by the tests of a process, since both take a long time to start.
 
 `ADMIN_SCREENSHOTS=<folder>` saves a screenshot of every visited page.
 """

@@ -599,7 +599,7 @@ def _batches(tenant: Tenant, made: Made) -> dict[str, str]:
 
 
 def _model(made: Made) -> dict[str, str]:
-    """Create a model with two prices: one from today on, and one from 30 days later on."""
+    """Create a model with two sets of prices: one valid from today, and one valid from 30 days later."""
     from llm.models import LLMModel, PriceSource
     from llm.prices.history import price_add
     from llm.types import ModelPrices

@@ -2,7 +2,7 @@
 
 `python -m tests.support.browser.screenshots --help` lists the options.
 
-The first call fills a demonstration in its home, var/screenshots-home; later calls use it again. The pictures go to
+The first call creates a demonstration in var/screenshots-home; later calls use it again. The pictures go to
 var/screenshots/<language>-<scheme>-<width>/.
 """
 

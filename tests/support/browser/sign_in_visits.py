@@ -1,4 +1,4 @@
-"""Visits to the pages that people see while they sign in or after they were logged out: each opens one page."""
+"""Visits to the pages that people see while they sign in or after they are logged out: each opens one page."""
 
 from __future__ import annotations
 

@@ -283,7 +283,7 @@ def test_an_account_that_the_requester_made_or_changed_is_no_second_person(world
 
 
 def test_what_concerns_all_tenants_needs_a_role_for_all_of_them(world: World) -> None:
-    """An administrator of one tenant who may view all tenants is not an administrator of all."""
+    """An administrator of one tenant cannot approve it, even as a viewer of all; an editor of one cannot ask for it."""
     one = make_user(is_superuser=False)
     give_role(one, "administrator", tenant=world.tenant)
     give_role(one, "viewer")

@@ -1,4 +1,4 @@
-"""What is left out of a plain dump, and what passes unchanged, such as data and quoted text."""
+"""What is left out of a plain dump, what passes unchanged, such as data and quoted text, and what is refused."""
 
 from __future__ import annotations
 

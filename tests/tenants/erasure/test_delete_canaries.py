@@ -190,7 +190,7 @@ def wal_of(home: Path) -> Path:
 
 
 def pass_time(server: DatabaseServer) -> None:
-    """Make the server do what it does over time: end a WAL segment and make checkpoints."""
+    """Make the server do what it does over time: end WAL segments and make checkpoints."""
     with connected(server) as connection:
         for _ in range(2):
             connection.execute("SELECT pg_logical_emit_message(true, 'test', 'x')")

@@ -1,4 +1,4 @@
-"""Kill a deletion with `kill -9` at each of its steps, then continue: the end is the same, with one certificate."""
+"""Kill a deletion with `kill -9` at each step and at random, then continue: it ends the same, with one certificate."""
 
 from __future__ import annotations
 

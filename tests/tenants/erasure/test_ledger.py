@@ -1,5 +1,6 @@
-"""The ledger of erasures: its guards keep rows from being changed or removed, and changes that bypass them are
-reported.
+"""The ledger of erasures: its guards keep rows from being removed, and what is final in them from being changed.
+
+Changes that bypass the guards are reported.
 """
 
 from __future__ import annotations

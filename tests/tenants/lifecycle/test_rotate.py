@@ -1,4 +1,4 @@
-"""A tenant's role gets a new password: work continues, and every session opened with the old password ends."""
+"""A tenant's role gets a new password and its settings back: work continues, and its older sessions end."""
 
 from __future__ import annotations
 

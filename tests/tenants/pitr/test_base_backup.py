@@ -277,7 +277,7 @@ class TestPrune:
     def test_files_that_cannot_be_removed_are_reported(
         self, server: DatabaseServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """And the rest of the pruning is done."""
+        """The base backup stays recorded as completed, and the next pruning removes it."""
         stuck = self.age(cluster_backup(server_name=server.name, output=str(tmp_path)))
         cluster_backup(server_name=server.name, output=str(tmp_path))
 

@@ -70,7 +70,7 @@ def test_administrator_is_not_a_superuser(server: DatabaseServer) -> None:
 
 
 def test_before_and_after_the_roles_changed(own: OwnServer, server: DatabaseServer) -> None:
-    """In between, the administrator gets another password, then another name, and the superuser another name."""
+    """In between, the administrator gets a new password and name, then may not log in; the superuser is renamed."""
     database = new_database(server)
     moments = {"at first": commit(server, database, "a")}
     password = own.passwords[SUPERUSER]

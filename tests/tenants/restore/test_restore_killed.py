@@ -1,4 +1,4 @@
-"""Kill restore, undo, clone, backup, export and import at their steps, then run `tenant recover`.
+"""Kill restore, undo, clone, backup, export, import, drill and verification, then run `tenant recover`.
 
 Afterwards, a tenant has either the old state or the new one, complete, and nothing else is left anywhere.
 """

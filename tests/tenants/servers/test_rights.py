@@ -1,4 +1,7 @@
-"""Rights that a role lacks are named, with the statement that grants each, before anything is changed."""
+"""Rights that a role lacks are named, with the statement that grants each, before anything is changed.
+
+No session of the product can become more than its role.
+"""
 
 from __future__ import annotations
 
