@@ -298,7 +298,7 @@ def form_page(
 
 
 def finished(request: HttpRequest, url: str) -> HttpResponse:
-    """Redirect to `url` after a dialog's POST, which htmx, a plain browser or a script may have sent."""
+    """Return a redirect to `url` after a dialog's POST, which htmx, a plain browser or a script may have sent."""
     if "HX-Request" in request.headers:
         return HttpResponse(headers={"HX-Redirect": url})
     return HttpResponseRedirect(url)

@@ -297,7 +297,7 @@ def _operation_row(*, key: str, kind: str, about: str, user_id: str, error: str,
 
 def _backup_row(tenant: Any) -> Row:
     url = f"{reverse('admin:tenants_backup_changelist')}?q={tenant.pk}"
-    never = _("Never backed up.")
+    never = _("There is no backup.")
     detail = never if tenant.backed_up_at is None else _("The last backup is too old.")
     return Row(tenant.name, url, tenant=tenant.pk, detail=detail, at=tenant.backed_up_at)
 

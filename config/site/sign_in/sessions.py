@@ -72,7 +72,10 @@ def session_open(*, user: User, request: HttpRequest, method: str, is_verified: 
 
 
 def session_check(request: HttpRequest, *, user_id: int) -> EndReason | None:
-    """Return why the request's session has ended; None if it may continue. An expired session is ended here."""
+    """Return why the request's session has ended; None if it may continue.
+
+    Ends an expired session. Records the use of any other at most once a minute.
+    """
     row = _row_of(request)
     if row is None or row.user_id != user_id:
         return EndReason.UNKNOWN
