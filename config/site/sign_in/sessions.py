@@ -92,7 +92,7 @@ def session_check(request: HttpRequest, *, user_id: int) -> EndReason | None:
 
 
 def sessions_of(user: User) -> QuerySet[StaffSession]:
-    """Return the user's sessions that can still be used, the one seen last first."""
+    """Return the user's open sessions that are neither too old nor idle for too long, the one seen last first."""
     now = timezone.now()
     found = _open().filter(user=user, opened_at__gt=now - timedelta(seconds=settings.SESSION_COOKIE_AGE))
     if settings.SESSION_IDLE_TIMEOUT_S:
