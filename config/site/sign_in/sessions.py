@@ -44,7 +44,7 @@ class EndReason(StrEnum):
 
 
 def session_open(*, user: User, request: HttpRequest, method: str, is_verified: bool) -> StaffSession:
-    """Open a session for a login, and record the login."""
+    """Open a session for a login and record the login; return the session. Delete the user's long expired ones."""
     now = timezone.now()
     with transaction.atomic(using="default"):
         _forget_old(user)
