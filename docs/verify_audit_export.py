@@ -81,7 +81,10 @@ def main():
         with open(options.file, "rb") as lines:
             number, head = check(lines, options.identity and genesis_of(options.identity.lower()))
         if options.head and head != options.head:
-            raise Bad(f"it ends after line {number}, but not with --head: entries are missing, or it is another log")
+            raise Bad(
+                f"it ends after line {number}, but not with --head: entries are missing or were added later, or it is"
+                " another log"
+            )
         if not number and not options.head:
             raise Bad("it holds no entries")
     except OSError as error:

@@ -42,7 +42,7 @@ def _check(provider_id: str) -> ProviderCheck:
     except LLMError as error:
         return ProviderCheck(provider_id, model.model_name, error.code, error.message, error.hint)
     _record(model, {})
-    # The call may take long, and needs no database.
+    # The call may take a long time, and needs no database.
     return_control_connection()
     check, details = _call(client, model)
     _record(model, details)

@@ -11,8 +11,8 @@ class LLMError(SeoGenError):
 
     `retry_after_s` is the number of seconds that the provider asks us to wait, `usage` what it counted for the failed
     call, and `request_id` its own id of the call. `may_be_billed` means that the request may have been sent and no one
-    knows what it cost: `usage` is None, but the provider may have worked. It is False if the provider answered with an
-    HTTP error status.
+    knows what it cost: `usage` is None, but the provider may have done the work. It is False if the provider answered
+    with an HTTP error status.
     """
 
     permanent = True
@@ -278,7 +278,7 @@ class InvalidModelClass(LLMPermanentError):
 
 
 class InvalidPrice(LLMPermanentError):
-    """A price cannot be stored, or would begin before one that is already in effect."""
+    """Prices are not valid, or would begin before those that are already in effect."""
 
     code = "llm_price_invalid"
 
@@ -290,7 +290,7 @@ class PricesChanged(LLMPermanentError):
 
     def __init__(self, model: str) -> None:
         super().__init__(
-            _("Model %(model)s: its prices have changed in the meantime, so nothing was saved.") % {"model": model},
+            _("The prices of model %(model)s have changed in the meantime, so nothing was saved.") % {"model": model},
             hint=_("Check the current prices and save again."),
         )
 

@@ -24,7 +24,10 @@ class Scheduler(PersistentScheduler):
     schedule_filename: str
 
     def apply_entry(self, entry: Any, producer: Any = None) -> None:
-        """Send a due task. If the broker cannot be reached, log one line and skip the task until it is due again."""
+        """Send a due task. If that fails, log a warning and skip the task until it is due again.
+
+        The warning is one line if the broker cannot be reached; otherwise it includes the traceback.
+        """
         logger.info("Sending due task %s", entry.task, extra={"action": "beat.send"})
         try:
             self.apply_async(entry, producer=producer, advance=False)

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 @signals.worker_shutting_down.connect
 def stop_after_calls(**_signal: Any) -> None:
-    """Return the steps that still run WORKER_STOP_WAIT_S from now, in a thread. Celery has stopped taking new ones."""
+    """In a thread, return the steps still running after WORKER_STOP_WAIT_S. Celery has stopped taking new ones."""
     _in_thread(settings.WORKER_STOP_WAIT_S)
 
 

@@ -298,7 +298,7 @@ def form_page(
 
 
 def finished(request: HttpRequest, url: str) -> HttpResponse:
-    """Redirect to `url` after a dialog's POST, which htmx, a plain browser or a script may have sent."""
+    """Return a redirect to `url` after a dialog's POST, which htmx, a plain browser or a script may have sent."""
     if "HX-Request" in request.headers:
         return HttpResponse(headers={"HX-Redirect": url})
     return HttpResponseRedirect(url)
@@ -324,7 +324,7 @@ def as_code(text: str) -> SafeString:
 
 
 def coded(text: object) -> SafeString:
-    """Show what stands between backticks in a message, such as a command, as code."""
+    """Return a message as HTML, in which what stands between backticks, such as a command, is code."""
     parts = enumerate(str(text).split("`"))
     return format_html_join("", "{}", ((format_html("<code>{}</code>", one) if n % 2 else one,) for n, one in parts))
 

@@ -44,7 +44,7 @@ CONFLICT = "conflict"
 
 
 class ConflictAdmin(UnfoldModelAdmin):
-    """A form's page carries digests of what it shows. What has changed since is not overwritten without asking."""
+    """A form's page carries digests of what it shows. What has changed since then is replaced only if saved again."""
 
     # Columns that the form replaces under another name.
     also_watched: ClassVar[tuple[str, ...]] = ()

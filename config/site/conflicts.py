@@ -178,7 +178,7 @@ def differences(form: forms.ModelForm[Any], stored: Model, conflict: Conflict) -
 
 
 class CurrentField(forms.CharField):
-    """A hidden field that always shows what is stored now, never what was submitted."""
+    """A hidden field that always holds what is stored now, never what was submitted."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(required=False, widget=forms.HiddenInput, **options)

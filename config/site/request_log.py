@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 class RequestLogMiddleware:
-    """Logs successful requests with their duration; it is the outermost middleware, so that it times all of them."""
+    """Logs successful requests and their duration. It is the outermost middleware, so that it times the others too."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response

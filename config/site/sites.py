@@ -281,7 +281,7 @@ class ControlSite(SignInPages, StaffSite):
 
 
 class TenantSite(StaffSite):
-    """The site of one tenant: its runs, artifacts, prompts, costs and audit log.
+    """The site of one tenant: its runs, artifacts, costs, prompts, overrides and audit log.
 
     The URL names the tenant (`tenants.routing.middleware`).
     """

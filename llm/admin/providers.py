@@ -151,7 +151,7 @@ class LLMProviderAdmin(RefusesDeletion):
         require_provider_unused(row)
 
     def has_check_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
-        """Return whether the person may make the test call, which costs money."""
+        """Return whether the person may make the test call, which may cost money."""
         return request.user.has_perm("llm.check_provider")
 
     @action(

@@ -113,8 +113,8 @@ def too_large(call: Call, *, request_id: str) -> LLMPermanentError:
     """Return the error for a reply several times larger than its token limit allows: no model wrote that."""
     return LLMPermanentError(
         _(
-            "The reply from the provider %(provider)s for model %(model)s is far larger than its output limit"
-            " (%(limit)d) allows."
+            "The reply from the provider %(provider)s for model %(model)s is far larger than its output limit of"
+            " %(limit)d tokens allows."
         )
         % {**call.names, "limit": call.request.max_output_tokens},
         hint=_("Check the provider's API base URL, or LOCAL_LLM_URL for the local LLM."),

@@ -25,8 +25,8 @@ RETRY_AFTER_S = 10
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     if isinstance(exception, DisallowedHost):
         text = _(
-            "This installation does not answer at this address. Use the address that you were given. If it should work,"
-            " ask an operator to add its host to ALLOWED_HOSTS."
+            "This installation does not answer at this address. Use the address that you were given. If this one should"
+            " work, ask an operator to add its host to ALLOWED_HOSTS."
         )
         # Links of this page would lead to the same address.
         return error_response(HTTPStatus.BAD_REQUEST, _("Unknown address"), text, has_links=False)
@@ -67,7 +67,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    """Refuse a form without a valid token: usually one that was open while its user logged in again elsewhere."""
+    """Refuse a form without a valid token: usually one that was open while its user logged in again in another tab."""
     text = _(
         "Nothing was saved, because the server could not verify that this form came from this site. This usually"
         " happens when you have logged in again since opening the form. Go back, reload the page and send the form"

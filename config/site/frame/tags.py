@@ -58,7 +58,7 @@ def list_rows(context: RequestContext, cl: Any) -> Part:
 
 @register.simple_tag(takes_context=True)
 def back_to_list(context: RequestContext) -> str:
-    """Return the words of a link that leads from a page to the list that it belongs to: the menu's."""
+    """Return the words of the link from a page to its list, which is named as in the menu if it has an entry there."""
     entry = active_entry(context["request"])
     name = entry["title"] if entry else capfirst(str(context["opts"].verbose_name_plural))
     return _("Back to %(list)s") % {"list": name}
@@ -66,7 +66,10 @@ def back_to_list(context: RequestContext) -> str:
 
 @register.simple_tag(takes_context=True)
 def back_url(context: RequestContext) -> str:
-    """Return the URL of the list, or of another entry of the menu, that a page belongs to; "" if it is the entry's."""
+    """Return the URL of the list, or of another entry of the menu, that a page belongs to.
+
+    Return "" if the page belongs to none, or is the entry's own.
+    """
     entry = active_entry(context["request"])
     return "" if entry is None or entry["link"] == context["request"].path else str(entry["link"])
 
@@ -81,7 +84,7 @@ def all_rows_url(cl: Any) -> str:
 
 @register.tag
 def sentences(parser: Parser, token: Token) -> SentencesNode:
-    """Write what stands in the block, in which no space follows a Japanese full stop: see `joined`."""
+    """Write what stands in the block, without the white space after Japanese full stops: see `joined`."""
     inside = parser.parse(("endsentences",))
     parser.delete_first_token()
     return SentencesNode(inside)

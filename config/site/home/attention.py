@@ -202,7 +202,7 @@ def backups_section(visible: QuerySet[Tenant]) -> Section:
 
 
 def models_section() -> Section:
-    """Return the section with the active models that are deprecated or retire within 90 days, soonest first."""
+    """Return the section with the active models that are deprecated or retire in at most 90 days, earliest first."""
     soon = timezone.localdate() + RETIRES_WITHIN
     retiring = LLMModel.objects.using(CONTROL).filter(Q(is_deprecated=True) | Q(retires_on__lte=soon), is_active=True)
     found = retiring.order_by(F("retires_on").asc(nulls_last=True), "provider_id", "model_name")
@@ -297,14 +297,14 @@ def _operation_row(*, key: str, kind: str, about: str, user_id: str, error: str,
 
 def _backup_row(tenant: Any) -> Row:
     url = f"{reverse('admin:tenants_backup_changelist')}?q={tenant.pk}"
-    never = _("Never backed up.")
+    never = _("There is no completed backup.")
     detail = never if tenant.backed_up_at is None else _("The last backup is too old.")
     return Row(tenant.name, url, tenant=tenant.pk, detail=detail, at=tenant.backed_up_at)
 
 
 def _model_row(model: Any) -> Row:
     if model.retires_on is None:
-        detail = _("The provider is retiring it; no date is entered here.")
+        detail = _("The provider is retiring it or has retired it; no date is entered here.")
     else:
         detail = _("Its retirement date is %(day)s.") % {"day": model.retires_on.isoformat()}
     return Row(str(model), reverse("admin:llm_llmmodel_change", args=[model.pk]), detail=detail)

@@ -71,7 +71,7 @@ def budget_of(totals: list[dict[str, Any]]) -> Decimal | None:
 
 
 def budgets_section(visible: QuerySet[Tenant]) -> Section:
-    """Return the section with the tenants whose monthly budget is running low, those with the least left first."""
+    """Return the section with the tenants whose monthly budget is running low or used up, the least left first."""
     month = datetime.now(UTC).date().replace(day=1)
     costs = DailyCost.objects.using(CONTROL).filter(tenant=OuterRef("pk"), day__gte=month).order_by()
     used = costs.values("tenant").annotate(usd=_used()).values("usd")

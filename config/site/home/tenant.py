@@ -93,7 +93,7 @@ def _row(run: Run, detail: str) -> Row:
 def _spending() -> dict[str, Any]:
     """Return what this month has cost or may still cost, and how much of the budget that is.
 
-    "percent" is 100 without a budget.
+    "percent" is at most 100, and 100 without a budget or if the budget is 0.
     """
     tenant = current_tenant()
     spent = spending_document(tenant_id=tenant.id)

@@ -51,7 +51,7 @@ def _openid() -> Iterator[checks.CheckMessage]:
             yield _error(_("The OpenID address %(url)s is not an https address.") % {"url": url}, 2, _("Use https."))
     if settings.OIDC_NEW_USERS == "create" and settings.OIDC_ISSUER == GOOGLE and not settings.OIDC_ALLOWED_DOMAINS:
         yield _error(
-            _("With OIDC_NEW_USERS=create, everyone with a Google account would get a staff account."),
+            _("With OIDC_NEW_USERS=create, anyone with a Google account could get a staff account."),
             3,
             _("Set OIDC_ALLOWED_DOMAINS to your company's domains."),
         )

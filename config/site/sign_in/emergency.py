@@ -35,7 +35,7 @@ def account_named(username: str) -> User:
 
 
 def password_permit(*, username: str, minutes: int) -> PasswordPermit:
-    """Let a superuser use a password for some minutes although PASSWORD_LOGIN is off.
+    """Let a superuser use a password for some minutes although PASSWORD_LOGIN is off; return the permit.
 
     Raises `AccountUnsuitable` for anyone else, for an account that is inactive, not staff or without a password, and
     for too many or too few minutes.

@@ -1,4 +1,4 @@
-"""Refuse a session that was ended, is too old or lacks the second factor, before any view of either site."""
+"""Refuse a session that was ended, has expired or lacks the second factor, before any view of either site."""
 
 from __future__ import annotations
 

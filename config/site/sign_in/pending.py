@@ -1,4 +1,4 @@
-"""A login between the password and the second factor: the browser reaches only the pages for signing in."""
+"""A login that still lacks its second factor: the browser reaches only the pages for signing in."""
 
 from __future__ import annotations
 

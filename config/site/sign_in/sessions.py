@@ -44,7 +44,7 @@ class EndReason(StrEnum):
 
 
 def session_open(*, user: User, request: HttpRequest, method: str, is_verified: bool) -> StaffSession:
-    """Open a session for a login, and record the login."""
+    """Open a session for a login and record the login; return the session. Delete the user's long expired ones."""
     now = timezone.now()
     with transaction.atomic(using="default"):
         _forget_old(user)
@@ -72,7 +72,10 @@ def session_open(*, user: User, request: HttpRequest, method: str, is_verified: 
 
 
 def session_check(request: HttpRequest, *, user_id: int) -> EndReason | None:
-    """Return why the request's session has ended; None if it may continue. An expired session is ended here."""
+    """Return why the request's session has ended; None if it may continue.
+
+    Ends an expired session. Records the use of any other at most once a minute.
+    """
     row = _row_of(request)
     if row is None or row.user_id != user_id:
         return EndReason.UNKNOWN
@@ -89,7 +92,7 @@ def session_check(request: HttpRequest, *, user_id: int) -> EndReason | None:
 
 
 def sessions_of(user: User) -> QuerySet[StaffSession]:
-    """Return the user's sessions that can still be used, the one seen last first."""
+    """Return the user's open sessions that are neither too old nor idle for too long, the one seen last first."""
     now = timezone.now()
     found = _open().filter(user=user, opened_at__gt=now - timedelta(seconds=settings.SESSION_COOKIE_AGE))
     if settings.SESSION_IDLE_TIMEOUT_S:

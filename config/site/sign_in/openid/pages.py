@@ -88,7 +88,7 @@ def _link(request: HttpRequest, user_id: int, *, issuer: str, subject: str) -> H
 
 
 def _record_refusal(error: OpenIDRefused) -> None:
-    # Redirects that no one asked for are not recorded: anyone could fill the log with them.
+    # These are not recorded: anyone could fill the log with them. A provider's failure is logged instead.
     if error.reason in ("state", "too late", "provider"):
         return
     with transaction.atomic(using="default"), acting_as("openid"):

@@ -295,7 +295,7 @@ def _has_factor(user: User) -> bool:
 
 
 def _without_factor(request: HttpRequest) -> HttpResponse:
-    """Return to the account page, where a second factor can be set up; there is none to turn off or to renew."""
+    """Return a redirect to the account page: there is no second factor to turn off, and no recovery code to replace."""
     messages.info(request, _("Your account has no second factor."))
     return HttpResponseRedirect(reverse("admin:account"))
 

@@ -173,7 +173,9 @@ def _notice(request: HttpRequest) -> str:
     sentences = {
         EndReason.IDLE: _("You were logged out because you were inactive for a while."),
         EndReason.AGE: _("You were logged out because your session had reached its maximum age."),
-        EndReason.SECOND_FACTOR: _("You were logged out because your second factor was changed, or is required now."),
+        EndReason.SECOND_FACTOR: _(
+            "You were logged out because your second factor was set up or removed, or because one is now required."
+        ),
         EndReason.PASSWORD: _("You were logged out because your password was changed."),
         EndReason.RIGHTS: _("You were logged out because your rights were changed."),
         EndReason.DEACTIVATED: _("You were logged out because your account was deactivated."),

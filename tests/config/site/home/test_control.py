@@ -93,7 +93,7 @@ def test_everything_that_needs_attention_has_a_row_that_leads_to_it(browser: Cli
     assert [row.url for row in mine["operations"]] == [f"/admin/tenants/tenant/{troubled.pk}/change/"]
     assert [row.url for row in mine["schema"]] == [f"/admin/tenants/tenantschema/{troubled.pk}/change/"]
     assert [row.detail for row in mine["budgets"]] == ["9.87 of 10.00 USD"]
-    assert [row.detail for row in mine["backups"]] == ["Never backed up."]
+    assert [row.detail for row in mine["backups"]] == ["There is no completed backup."]
     assert len(sections["models"].rows) == 1
     spending = page.context["spending"]
     assert spending.today >= Decimal("9.87") and spending.month >= spending.today
