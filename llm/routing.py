@@ -16,7 +16,7 @@ from llm.types import Fallback, SeedReport, StepDefaultChange
 
 
 def catalogue_fill() -> SeedReport:
-    """Insert the rows of `llm.catalogue` that are missing; record an audit entry if there were any."""
+    """Insert the missing rows of `llm.catalogue`, with an audit entry if there were any; return their names."""
     with transaction.atomic(using=CONTROL):
         report = catalogue_seed()
         inserted = {"providers": report.providers, "models": report.models, "steps": report.steps}

@@ -53,7 +53,7 @@ def installed_list() -> DataSnapshot:
 
 
 def current_list(url: str = DEFAULT_UPDATE_URL) -> DataSnapshot:
-    """Fetch today's price list. Raises `PricesUnavailable`."""
+    """Fetch and return today's price list. Raises `PricesUnavailable`."""
     try:
         snapshot = UpdatePrices(url=url).fetch()
     except Exception as exc:  # network, HTTP status, JSON or shape: the package wraps none of them

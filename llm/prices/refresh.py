@@ -32,12 +32,13 @@ def prices_apply(
     overwrite: bool | Collection[str] = False,
     expected: str | None = None,
 ) -> PricesReport:
-    """Add the list's prices to the history of these models ("provider/model"; None: all), in one transaction.
+    """Apply the list to these models ("provider/model"; None: all) in one transaction, and return the report.
 
-    Prices set by hand are kept, unless `overwrite` is true or names their model. Recorded costs do not change.
-    `expected` is the digest of the comparison that a person saw, if any. Raises `PricesUnavailable`, `UnknownModel`,
-    `ComparisonOutdated` if the digest has changed since, `PriceByHand` if prices set by hand would have to be
-    overwritten for a model named in `models`, or `InvalidPrice` if a price of the list cannot be stored.
+    The list's prices are added to the history, and models are marked or unmarked as being retired. Prices set by hand
+    are kept, unless `overwrite` is true or names their model. Recorded costs do not change. `expected` is the digest of
+    the comparison that a person saw, if any. Raises `PricesUnavailable`, `UnknownModel`, `ComparisonOutdated` if the
+    digest has changed since, `PriceByHand` if prices set by hand would have to be overwritten for a model named in
+    `models`, or `InvalidPrice` if a price of the list cannot be stored.
     """
     price_list = current_list() if online else installed_list()
     return apply_from(price_list, models=models, overwrite=overwrite, expected=expected)

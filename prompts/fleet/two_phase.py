@@ -143,7 +143,7 @@ def _prepare(batch: Batch) -> None:
 def _changed(alias: str, batch: MigrationBatch, job: Job) -> list[Change]:
     """Make and return the tenant's changes.
 
-    The audit entry is written last: recovery takes it as proof that the changes were committed.
+    The audit entry is written last: `tenant recover` takes it as proof that the changes were committed.
     """
     changes = job.change(alias)
     record(
