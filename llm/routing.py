@@ -39,7 +39,7 @@ def step_route(
     force: bool = False,
     fallbacks: Sequence[str] | None = None,
 ) -> list[StepDefaultChange]:
-    """Route a step, or all steps if `step` is None, to a provider. Either all of them change or none.
+    """Route a step, or all steps if `step` is None, to a provider, all or none; return each step's change.
 
     If `model_class` is None, each step keeps its class; if `fallbacks` ("provider:class" or "provider", in order) is
     None, it keeps its fallbacks. Existing runs keep the models they pinned. Raises an `LLMPermanentError` if the route

@@ -18,7 +18,7 @@ from llm.types import ModelPrices
 
 
 def prices_compare(*, online: bool = False) -> PricesReport:
-    """Compare all models' prices with the list, and change nothing; `online` fetches today's list.
+    """Return how all models' prices differ from the list, and change nothing; `online` fetches today's list.
 
     Raises `PricesUnavailable`.
     """
@@ -45,7 +45,7 @@ def prices_apply(
 
 
 def compare_with(price_list: DataSnapshot) -> PricesReport:
-    """Compare all models' prices with this list."""
+    """Return how all models' prices differ from those of this list."""
     return _compared(price_list, LLMModel.objects.using(DEFAULT_DB_ALIAS))
 
 

@@ -76,7 +76,7 @@ class Batch(Phases):
 
 
 def batch_run(batch: Batch, plan: Callable[[Batch], None]) -> CopyReport:
-    """Find the batch's jobs and problems with `plan`, then change everything or nothing.
+    """Find the batch's jobs and problems with `plan`, then change everything or nothing; return the report.
 
     Failures are reported in `problems`. If the batch is interrupted, it is rolled back and the exception is raised
     again; if it cannot be rolled back, `FleetUnfinished` is raised instead.
@@ -95,7 +95,7 @@ def batch_run(batch: Batch, plan: Callable[[Batch], None]) -> CopyReport:
 
 
 def require_room(batch: Batch) -> None:
-    """Record a problem for each server that has no room for the batch's prepared transactions."""
+    """Record a problem for each server that the batch cannot use, or that lacks room for its prepared transactions."""
     batch.problems += full_servers(Counter(job.look.server for job in batch.jobs), work=batch.record.work)
 
 

@@ -124,7 +124,7 @@ def marked(shown: SafeString, is_truncated: bool) -> SafeString:
 
 
 def with_truncation(artifacts: QuerySet[Artifact]) -> QuerySet[Artifact]:
-    """Let the query also read which steps of the artifacts' runs have truncated outputs.
+    """Return a query that also reads which steps of the artifacts' runs have truncated outputs.
 
     They are prefetched, so that only steps of the shown runs are read. In a subquery, PostgreSQL would read all steps.
     """
