@@ -35,7 +35,7 @@ def prompt_copy_undo(
     A step that had no active version is left without one. The copied versions stay, inactive. A tenant whose active
     version is no longer the copied one fails the whole undo; one that has been erased since, or is being erased, is
     left out. Failures of tenants are reported in `problems`. Raises `CopyNotUndone`, `TenantNotActive`, `FleetBusy`, or
-    `FleetUnfinished` or `TenantUnfinished` if an interrupted operation must be recovered first.
+    `FleetUnfinished` or `TenantUnfinished` if an interrupted operation, such as this one, must be recovered.
     """
     with fleet_lock():
         require_fleet_finished()
