@@ -16,7 +16,7 @@ from llm.types import Fallback, SeedReport, StepDefaultChange
 
 
 def catalogue_fill() -> SeedReport:
-    """Insert the rows of `llm.catalogue` that are missing; record an audit entry if there were any."""
+    """Insert the missing rows of `llm.catalogue`, with an audit entry if there were any; return their names."""
     with transaction.atomic(using=CONTROL):
         report = catalogue_seed()
         inserted = {"providers": report.providers, "models": report.models, "steps": report.steps}
@@ -39,7 +39,7 @@ def step_route(
     force: bool = False,
     fallbacks: Sequence[str] | None = None,
 ) -> list[StepDefaultChange]:
-    """Route a step, or all steps if `step` is None, to a provider. Either all of them change or none.
+    """Route a step, or all steps if `step` is None, to a provider, all or none; return each step's change.
 
     If `model_class` is None, each step keeps its class; if `fallbacks` ("provider:class" or "provider", in order) is
     None, it keeps its fallbacks. Existing runs keep the models they pinned. Raises an `LLMPermanentError` if the route

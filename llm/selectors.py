@@ -73,7 +73,10 @@ def resolve_model(provider_id: str, model_class: str) -> ResolvedModel:
 
 
 def newest_model(provider: LLMProvider, models: Sequence[LLMModel], model_class: str) -> LLMModel:
-    """Choose from all of a provider's models as `resolve_model` does, with the same errors."""
+    """Return the one of `models`, which are all of the provider's, that `resolve_model` chooses.
+
+    Raises `InactiveProvider`, `InvalidModelClass` or `NoActiveModel`.
+    """
     if not provider.is_active:
         raise InactiveProvider(provider.pk)
     if model_class not in ModelClass.values:

@@ -21,7 +21,7 @@ _SEED_LOCK = 0x6C6C6D63
 
 
 def catalogue_seed() -> SeedReport:
-    """Insert the rows of `llm.catalogue` that the database lacks. Safe to repeat; never changes existing rows.
+    """Insert the rows of `llm.catalogue` that the database lacks; return their names. Existing rows never change.
 
     Decisions of staff are respected. A new provider is added inactive if there already are others, and a new model if
     its provider already has one of the same class, so that an upgrade does not move runs to it. The pipeline is only
@@ -42,11 +42,12 @@ def step_default_set(
     force: bool = False,
     fallbacks: Sequence[str] | None = None,
 ) -> StepDefaultChange:
-    """Route a step to a provider; if `model_class` is None, the step keeps its class. Existing runs keep their models.
+    """Route a step to a provider, and return the change. Existing runs keep their models.
 
-    `fallbacks` are "provider:class", or "provider" for the step's class, in order; None: the step keeps its own. Raises
-    `UnknownStep`, or what `require_route` raises if the route or a fallback cannot run. With `force`, keys that are
-    missing here, of the provider or of a fallback, are assumed to be at the workers.
+    If `model_class` is None, the step keeps its class. `fallbacks` are "provider:class", or "provider" for the step's
+    class, in order; None: the step keeps its own. Raises `UnknownStep`, or what `require_route` raises if the route or
+    a fallback cannot run. With `force`, keys that are missing here, of the provider or of a fallback, are assumed to be
+    at the workers.
     """
     with transaction.atomic(using=DEFAULT_DB_ALIAS):
         steps = StepLLMDefault.objects.using(DEFAULT_DB_ALIAS)

@@ -46,7 +46,7 @@ class ProviderRow(_Row):
 
 
 class PricesRow(_Row):
-    """The prices in effect now (`llm.types.ModelPrices`), and their source."""
+    """The prices in effect when the document was written (`llm.types.ModelPrices`), and their source."""
 
     units: dict[str, Decimal]
     long_context_over: int | None

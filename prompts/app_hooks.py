@@ -33,8 +33,8 @@ class PastRuns(Protocol):
 
         They are the run's inputs, the outputs of its steps that `variables` names, and the step's review comment.
 
-        Call this in the tenant's context. Raises `UnknownRun`, `InvalidRunConfig`, `MissingFile`, `DigestMismatch` or
-        `StorageError`.
+        Call this in the tenant's context. Raises `UnknownRun`, `InvalidRunConfig`, `MissingFile`, `DigestMismatch`,
+        `InvalidPath` or `StorageError`.
         """
 
 

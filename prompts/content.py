@@ -58,7 +58,7 @@ def clean_note(note: str) -> str:
 
 
 def disagreement(content: str, document: object) -> Disagreement:
-    """Compare a template with the JSON of its variables.
+    """Return the names that a template and the JSON of its variables disagree about.
 
     Raises `InvalidPrompt` if either is invalid, or `SandboxUnavailable`.
     """

@@ -109,7 +109,7 @@ def render_with_cache_points(
 
 
 def _split(text: str, mark: str) -> Rendered:
-    """Remove the marks; leave out cache points that would delimit nothing but white space."""
+    """Return the text without the marks, with cache points; leave out those that would delimit only white space."""
     parts = text.split(mark)
     whole, points, end = "".join(parts), list[int](), 0
     for part in parts[:-1]:

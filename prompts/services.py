@@ -24,7 +24,7 @@ from prompts.validation import shown
 def prompt_create(
     *, alias: str, step: str, content: str, variables: Sequence[dict[str, object]] | None, note: str
 ) -> Prompt:
-    """Add the next version of a step's prompt; it stays inactive until `prompt_activate`.
+    """Add and return the next version of a step's prompt; it stays inactive until `prompt_activate`.
 
     `variables` holds `PromptVariable` documents; `note` says what the version changes, and why. Raises `InvalidPrompt`
     if the step name, the template, a declaration or the note is invalid, `PromptMismatch` if the template and the
@@ -57,14 +57,14 @@ def prompt_create(
 def prompt_create_active(
     *, alias: str, step: str, content: str, variables: Sequence[dict[str, object]] | None, note: str
 ) -> Prompt:
-    """Add a version and activate it, in one transaction. Raises what `prompt_create` raises."""
+    """Add a version, activate it in the same transaction, and return it. Raises what `prompt_create` raises."""
     with transaction.atomic(using=alias):
         prompt = prompt_create(alias=alias, step=step, content=content, variables=variables, note=note)
         return prompt_activate(alias=alias, prompt_id=prompt.pk)
 
 
 def prompt_activate(*, alias: str, prompt_id: int) -> Prompt:
-    """Activate a version: new runs use it for its step.
+    """Activate a version and return it; new runs use it for its step.
 
     Raises `UnknownPrompt`, `PromptMismatch` if the template uses an undeclared name or does not use a declared one
     (people fill in the inputs according to the declaration), `InvalidPrompt` if the template or a declaration is not
@@ -85,7 +85,7 @@ def prompt_activate(*, alias: str, prompt_id: int) -> Prompt:
 
 
 def prompt_activate_previous(*, alias: str, step: str) -> Prompt:
-    """Activate the version that was active before the step's current one; a second call switches back.
+    """Activate and return the version that was active before the step's current one; a second call switches back.
 
     Raises `NoPreviousVersion`, `UnknownPrompt` if the step has no active prompt, or what `prompt_activate` raises.
     """

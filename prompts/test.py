@@ -89,7 +89,7 @@ def prompt_test(
     model_class: str | None = None,
     on_trial: Callable[[Trial], None] = lambda trial: None,
 ) -> TestedPrompt:
-    """Render a version as `prompt_preview` does, and send the text to the model once.
+    """Render a version as `prompt_preview` does, send the text to the model once, and return the reply and its cost.
 
     `on_trial` is called before the call begins, and may stop it by raising. No transaction and no connection is held
     during the call. Raises what `prompt_preview` raises.

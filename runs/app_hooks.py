@@ -86,7 +86,7 @@ class RunContents:
         return list(map(str, found.values_list("pk", flat=True)))
 
     def compare(self, alias: str, replaced_alias: str) -> RunDifferences:
-        """Compare the runs of two databases.
+        """Return how the runs of two databases differ.
 
         The databases cannot be joined and may hold a million runs each, of which few differ. So each one sums its runs
         by id prefix, and only the runs of prefixes with different sums are fetched.

@@ -157,7 +157,7 @@ class RunConfig(BaseModel):
 
     @property
     def inputs(self) -> dict[str, JsonValue]:
-        """Return the values for the prompts' variables; a null input counts as missing."""
+        """The values for the prompts' variables; a null input counts as missing."""
         given = {name: _input(value) for name, value in self.__pydantic_extra__.items() if value is not None}
         return {"keyword": self.keyword, "language": self.language, **given}
 

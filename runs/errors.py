@@ -130,6 +130,6 @@ class MissingFile(RunError):
 
 
 class DigestMismatch(RunError):
-    """A stored file has been altered since it was written, or is not the output that it should be."""
+    """A stored file has been altered since it was written, has no recorded sha256, or is not the output expected."""
 
     code = "storage_file_altered"

@@ -160,7 +160,7 @@ class Step(models.Model):
     )
     # The output limit of the next call, once it was raised after a truncated reply; None: `output_limit` applies.
     max_output_tokens = models.IntegerField(_("output limit (tokens)"), null=True, blank=True)
-    # Whether the output was truncated because the limit was reached.
+    # Whether the output was truncated: at the output limit, or because the context window was full.
     is_truncated = models.BooleanField(_("truncated"), db_default=False)
     # The prices of the first claim by unit (`llm.types.ModelPrices`), exact; `cost_per_1k_…` hold two of them, rounded.
     # None: not claimed yet, or claimed by an earlier release, which kept only those two and counted by totals.

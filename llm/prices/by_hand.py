@@ -27,7 +27,7 @@ def prices_set(
     note: str = "",
     expected: ModelPrices | None = None,
 ) -> LLMPrice:
-    """Put these prices, and no others, into effect for the model from a day on (None: today).
+    """Put these prices, and no others, into effect for the model from a day on (None: today); return the row.
 
     If `expected` is given, only those prices may be replaced. Raises `InvalidPrice`, `PricesChanged` if others are in
     effect by now, or what `require_approval` raises.
@@ -73,7 +73,10 @@ def columns_set(*, model: LLMModel, columns: Mapping[str, Decimal | None]) -> No
 
 
 def approved_arguments(model: LLMModel, prices: ModelPrices, valid_from: date) -> dict[str, object]:
-    """Return what a second person approves, if the settings demand that: the new prices, and those they replace."""
+    """Return what a second person approves, if the settings demand that.
+
+    It names the model, the day, the new prices, and those in effect now.
+    """
     return {
         "replaces": prices_in_force(model.pk).as_document(),
         "model": str(model),

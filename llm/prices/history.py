@@ -56,7 +56,7 @@ def prices_in_force(model_id: int) -> ModelPrices:
 def price_add(
     *, model: LLMModel, prices: ModelPrices, source: PriceSource, valid_from: date | None = None, note: str = ""
 ) -> LLMPrice:
-    """Put prices into effect for a model from a day on (None: today), and update the price columns of models.
+    """Put prices into effect for a model from a day on (None: today), update models' price columns, and return the row.
 
     The caller writes the entry of the control log. Raises `InvalidPrice`.
     """

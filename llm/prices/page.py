@@ -30,7 +30,7 @@ MAX_NOTE_CHARS = 500
 
 
 class PricesForm(SeenForm):
-    """A field for each unit, filled with the current prices."""
+    """A field for each unit, filled with its current price, and fields for the threshold, the first day and a note."""
 
     valid_from = forms.DateField(
         label=gettext_lazy("Valid from"),
@@ -116,8 +116,8 @@ class PricesOnPage(StaffAdmin):
             title=_("Prices of %(model)s") % {"model": model},
             submit=_("Save"),
             explanation=_(
-                "US dollars per 1,000 tokens. An empty price means unknown, not 0: such tokens are counted, but shown"
-                " without a price. If reasoning has no price, it is billed as output. Past steps keep the prices they"
+                "US dollars per 1,000 tokens. An empty price means unknown, not 0: the unit's tokens are counted, but"
+                " not their cost. If reasoning has no price, it is billed as output. Past steps keep the prices they"
                 " ran at."
             ),
             back_url=reverse("admin:llm_llmmodel_change", args=[model.pk]),

@@ -53,7 +53,7 @@ def installed_list() -> DataSnapshot:
 
 
 def current_list(url: str = DEFAULT_UPDATE_URL) -> DataSnapshot:
-    """Fetch today's price list. Raises `PricesUnavailable`."""
+    """Fetch and return today's price list. Raises `PricesUnavailable`."""
     try:
         snapshot = UpdatePrices(url=url).fetch()
     except Exception as exc:  # network, HTTP status, JSON or shape: the package wraps none of them
@@ -64,7 +64,7 @@ def current_list(url: str = DEFAULT_UPDATE_URL) -> DataSnapshot:
 
 
 def listed(prices: DataSnapshot, provider_id: str, model_name: str, *, today: date | None = None) -> ListedModel | None:
-    """Return a model's entry with the prices of a day (None: today), or None if the list has no such model."""
+    """Return a model's entry, with its prices from a day on (None: today); None if the list has no such model."""
     if provider_id not in PROVIDERS:
         return None
     try:

@@ -18,7 +18,7 @@ from llm.types import ModelPrices
 
 
 def prices_compare(*, online: bool = False) -> PricesReport:
-    """Compare all models' prices with the list, and change nothing; `online` fetches today's list.
+    """Return how all models' prices differ from the list, and change nothing; `online` fetches today's list.
 
     Raises `PricesUnavailable`.
     """
@@ -32,19 +32,20 @@ def prices_apply(
     overwrite: bool | Collection[str] = False,
     expected: str | None = None,
 ) -> PricesReport:
-    """Add the list's prices to the history of these models ("provider/model"; None: all), in one transaction.
+    """Apply the list to these models ("provider/model"; None: all) in one transaction, and return the report.
 
-    Prices set by hand are kept, unless `overwrite` is true or names their model. Recorded costs do not change.
-    `expected` is the digest of the comparison that a person saw, if any. Raises `PricesUnavailable`, `UnknownModel`,
-    `ComparisonOutdated` if the digest has changed since, `PriceByHand` if prices set by hand would have to be
-    overwritten for a model named in `models`, or `InvalidPrice` if a price of the list cannot be stored.
+    The list's prices are added to the history, and models are marked or unmarked as being retired. Prices set by hand
+    are kept, unless `overwrite` is true or names their model. Recorded costs do not change. `expected` is the digest of
+    the comparison that a person saw, if any. Raises `PricesUnavailable`, `UnknownModel`, `ComparisonOutdated` if the
+    digest has changed since, `PriceByHand` if prices set by hand would have to be overwritten for a model named in
+    `models`, or `InvalidPrice` if a price of the list cannot be stored.
     """
     price_list = current_list() if online else installed_list()
     return apply_from(price_list, models=models, overwrite=overwrite, expected=expected)
 
 
 def compare_with(price_list: DataSnapshot) -> PricesReport:
-    """Compare all models' prices with this list."""
+    """Return how all models' prices differ from those of this list."""
     return _compared(price_list, LLMModel.objects.using(DEFAULT_DB_ALIAS))
 
 

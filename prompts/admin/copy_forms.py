@@ -93,7 +93,7 @@ class PreviewForm(OperationForm):
         groups = groups_permitted(self._user, KIND.permission)
         found = [(SOME, _("the tenants chosen below"))]
         found += [(f"{GROUP}{one.pk}", _("the group %(name)s") % {"name": one.name}) for one in groups]
-        return found + ([(ALL, _("all tenants"))] if is_permitted(self._user, KIND.everywhere, "") else [])
+        return found + ([(ALL, _("all other tenants"))] if is_permitted(self._user, KIND.everywhere, "") else [])
 
     def _permitted(self) -> QuerySet[Tenant]:
         assert self.tenant is not None

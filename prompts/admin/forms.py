@@ -33,7 +33,7 @@ CODE = {"class": "seo-gen-code", "spellcheck": "false"}
 
 
 class TemplateField(forms.CharField):
-    """Normalizes a template as it is stored, so that a template submitted without edits counts as unchanged."""
+    """Normalizes a template like a stored one, so that a template submitted without edits counts as unchanged."""
 
     def to_python(self, value: Any) -> Any:
         return normalised(super().to_python(value) or "")

@@ -1,4 +1,4 @@
-"""Admin pages for a tenant's prompts: list versions, add new ones, activate one."""
+"""Admin pages for a tenant's prompts: list, add, edit, activate, compare, try and copy versions."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ class PromptAdmin(StaffAdmin):
         dialog={
             "title": gettext_lazy("Activate this version?"),
             "description": gettext_lazy(
-                "Only new runs will use it; runs in progress keep the version they started with."
+                "Only new runs will use it; existing runs keep the version they were created with."
             ),
             "form_submit_text": gettext_lazy("Activate"),
         },
@@ -221,7 +221,7 @@ class PromptAdmin(StaffAdmin):
         dialog={
             "title": gettext_lazy("Return to the version that was active before?"),
             "description": gettext_lazy(
-                "Only new runs will use it; runs in progress keep the version they started with."
+                "Only new runs will use it; existing runs keep the version they were created with."
             ),
             "form_submit_text": gettext_lazy("Roll back"),
         },

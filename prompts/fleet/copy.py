@@ -53,7 +53,7 @@ def prompt_copy(
     `previewed` nothing is changed either, unless the copy finds exactly what the preview found. Failures of tenants are
     reported in `problems`. Raises `UnknownTenant`, `TenantNotActive`, `UnknownPrompt`, `InvalidPrompt`,
     `PromptMismatch`, `SandboxUnavailable`, `PromptChanged`, `FleetBusy`, what `require_approval` raises, or
-    `FleetUnfinished` or `TenantUnfinished` if an interrupted operation must be recovered first.
+    `FleetUnfinished` or `TenantUnfinished` if an interrupted operation, such as this one, must be recovered.
 
     1. read and check the versions; 2. lock and record; 3. check every tenant, before any change; 4. compare;
     5. prepare: the first failure rolls everything back; 6. record the decision durably; 7. commit everywhere.

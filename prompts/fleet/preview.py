@@ -43,7 +43,7 @@ def prompt_copy_preview(
     """Record, as a batch that is a dry run, and return what `prompt_copy` would change with the same arguments.
 
     The record has versions and digests, no templates: those stay in the tenants' databases. Nothing is recorded if a
-    tenant could not be changed (`problems`). Raises what `prompt_copy` raises.
+    tenant could not be changed (`problems`). Raises what a dry run of `prompt_copy` raises.
     """
     started = now()
     sources = sources_of(from_tenant_id, steps, version)

@@ -76,7 +76,7 @@ class Batch(Phases):
 
 
 def batch_run(batch: Batch, plan: Callable[[Batch], None]) -> CopyReport:
-    """Find the batch's jobs and problems with `plan`, then change everything or nothing.
+    """Find the batch's jobs and problems with `plan`, then change everything or nothing; return the report.
 
     Failures are reported in `problems`. If the batch is interrupted, it is rolled back and the exception is raised
     again; if it cannot be rolled back, `FleetUnfinished` is raised instead.
@@ -95,7 +95,7 @@ def batch_run(batch: Batch, plan: Callable[[Batch], None]) -> CopyReport:
 
 
 def require_room(batch: Batch) -> None:
-    """Record a problem for each server that has no room for the batch's prepared transactions."""
+    """Record a problem for each server that the batch cannot use, or that lacks room for its prepared transactions."""
     batch.problems += full_servers(Counter(job.look.server for job in batch.jobs), work=batch.record.work)
 
 
@@ -143,7 +143,7 @@ def _prepare(batch: Batch) -> None:
 def _changed(alias: str, batch: MigrationBatch, job: Job) -> list[Change]:
     """Make and return the tenant's changes.
 
-    The audit entry is written last: recovery takes it as proof that the changes were committed.
+    The audit entry is written last: `tenant recover` takes it as proof that the changes were committed.
     """
     changes = job.change(alias)
     record(

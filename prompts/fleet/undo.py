@@ -34,7 +34,8 @@ def prompt_copy_undo(
 
     A step that had no active version is left without one. The copied versions stay, inactive. A tenant whose active
     version is no longer the copied one fails the whole undo; one that has been erased since, or is being erased, is
-    left out. Raises `CopyNotUndone`, or what `prompt_copy` raises.
+    left out. Failures of tenants are reported in `problems`. Raises `CopyNotUndone`, `TenantNotActive`, `FleetBusy`, or
+    `FleetUnfinished` or `TenantUnfinished` if an interrupted operation, such as this one, must be recovered.
     """
     with fleet_lock():
         require_fleet_finished()
@@ -72,7 +73,7 @@ def _copy(batch_id: str) -> MigrationBatch:
     if copy is None:
         raise CopyNotUndone(
             _("No completed copy of prompts has the id %(id)r.") % {"id": batch_id[:60]},
-            hint=_("The control log has each copy's id (action prompt.copy)."),
+            hint=_("Find the id in the control log (action prompt.copy): `seo-gen audit export --control`."),
         )
     if copy.undoes is not None:
         raise CopyNotUndone(_("Batch %(id)s is itself an undo; copy the versions again instead.") % {"id": copy.pk})
@@ -86,7 +87,7 @@ def _job(look: Look, changes: Sequence[Change]) -> Job:
 
 
 def _return(changes: Sequence[Change], alias: str) -> list[Change]:
-    """Return to the versions before the copy, in the tenant's transaction.
+    """Bring the tenant back to the versions before the copy, in its transaction, and return the changes.
 
     Raises `PromptChanged` if a copied version is no longer the active one.
     """

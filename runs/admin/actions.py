@@ -66,7 +66,7 @@ STATE = "seo_gen_run_state"
 
 
 class ReviewForm(DialogForm):
-    """A dialog that decides on a review. It also sends which review the run was waiting for when it was opened."""
+    """A dialog that decides on a review. It also sends which one the run was waiting for when the dialog was opened."""
 
     seen = forms.CharField(required=False, widget=forms.HiddenInput)
 
@@ -281,7 +281,9 @@ class RunActions(ReadOnlyAdmin):
         variant=ActionVariant.PRIMARY,
         dialog={
             "title": gettext_lazy("Retry this run?"),
-            "description": gettext_lazy("The run continues with the step that failed."),
+            "description": gettext_lazy(
+                "The run continues with the step that failed, unless that step needs a review first."
+            ),
             "form_submit_text": gettext_lazy("Retry"),
         },
     )
@@ -405,7 +407,7 @@ class RunActions(ReadOnlyAdmin):
         return is_action(request) or transition.allows(*_state_of(request, object_id))
 
     def _change(self, request: HttpRequest, run_id: str, service: Callable[..., Run], done: str) -> HttpResponse:
-        """Call the service, and show its error or `done`; also show if the run now waits for a review."""
+        """Call the service, and show its error or `done`; also say so if the run now waits for a review."""
         try:
             run = service(tenant_id=current_tenant().id, run_id=run_id)
         except SeoGenError as error:

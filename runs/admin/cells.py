@@ -115,7 +115,7 @@ def step_badge(step: Step) -> SafeString:
 
 
 def marked(shown: SafeString, is_truncated: bool) -> SafeString:
-    """Return what is shown, with a badge if the output was truncated at the output limit."""
+    """Return what is shown, with a badge if the output was truncated."""
     return (
         format_html('<span class="seo-gen-marked">{} {}</span>', shown, as_badge(_("truncated"), "warning"))
         if is_truncated
@@ -124,7 +124,7 @@ def marked(shown: SafeString, is_truncated: bool) -> SafeString:
 
 
 def with_truncation(artifacts: QuerySet[Artifact]) -> QuerySet[Artifact]:
-    """Let the query also read which steps of the artifacts' runs have truncated outputs.
+    """Return a query that also reads which steps of the artifacts' runs have truncated outputs.
 
     They are prefetched, so that only steps of the shown runs are read. In a subquery, PostgreSQL would read all steps.
     """
@@ -133,7 +133,7 @@ def with_truncation(artifacts: QuerySet[Artifact]) -> QuerySet[Artifact]:
 
 
 def is_truncated(artifact: Artifact) -> bool:
-    """Return whether the text was truncated at the output limit."""
+    """Return whether the text was truncated: at the output limit, or because the context window was full."""
     if isinstance(artifact.metadata, dict) and "version" in artifact.metadata:
         return artifact.metadata.get("is_truncated") is True
     return any(step.step == artifact.step for step in getattr(artifact.run, TRUNCATED, ()))
@@ -165,7 +165,7 @@ def shortened(text: str, limit: int) -> SafeString:
 
 
 def shown_id(key: object) -> SafeString:
-    """Show the beginning of a UUID, with all of it as the title; a click copies it."""
+    """Show the beginning of a UUID, with all of it as the title; a click copies all of it."""
     return format_html(
         '<button type="button" class="seo-gen-id" data-copy-text="{}" title="{}">{}</button>', key, key, str(key)[:8]
     )

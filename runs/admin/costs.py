@@ -73,7 +73,10 @@ class TotalsFilter(admin.SimpleListFilter):
 
 
 class RunCostList(ChangeList):
-    """Pages through the runs, and then reads the costs of those on the page."""
+    """Pages through the runs, and then reads the costs of those on the page.
+
+    If the URL has other lookups than the list's filters, it pages through the costs instead.
+    """
 
     # What the URL filters by in addition to the list's own filters.
     other_lookups: Any

@@ -115,7 +115,7 @@ class StepOverrideAdmin(StaffAdmin):
 
 
 def model_now(override: StepOverride) -> ResolvedModel:
-    """Return the model that new runs of the tenant use for the step. Raises `LLMError`."""
+    """Return the model that new runs of the tenant use for the step with this override. Raises `LLMError`."""
     steps = pipeline()
     step = next((row for row in steps if row.step == override.step), None)
     if step is None:

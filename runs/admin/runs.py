@@ -1,4 +1,4 @@
-"""Admin pages for a tenant's runs; staff can also start them."""
+"""Admin pages for a tenant's runs, on which staff can also start and control them."""
 
 from __future__ import annotations
 

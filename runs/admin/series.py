@@ -93,7 +93,7 @@ class PreviewForm(forms.Form):
     rows = forms.CharField(widget=forms.HiddenInput, strip=False, max_length=MAX_BYTES)
 
     def clean_rows(self) -> list[ListedRow]:
-        """Check the rows again: they come from the browser."""
+        """Return the rows, which are checked again because they come from the browser."""
         try:
             rows = [
                 ListedRow(int(line), config_from_document(config))

@@ -97,7 +97,7 @@ class RunCreateForm(forms.Form):
         label=gettext_lazy("On hold"),
         required=False,
         widget=UnfoldBooleanSwitchWidget,
-        help_text=gettext_lazy("The run starts paused and stays paused until it is resumed."),
+        help_text=gettext_lazy("The run is created paused, and does not start until it is resumed."),
     )
     advanced = IndentedJSONField(
         label=gettext_lazy("Configuration (JSON)"),
@@ -118,7 +118,7 @@ class RunCreateForm(forms.Form):
 
     @property
     def is_advanced(self) -> bool:
-        """Return whether the collapsed part has something to show."""
+        """Whether the collapsed part has something to show."""
         return bool(self["advanced"].value() or self["advanced"].errors)
 
     def clean_advanced(self) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def replace_days(tenant: Tenant, days: Collection[date], wanted: Days) -> None:
 
 @contextmanager
 def locked_tenant(alias: str, tenant_id: str) -> Iterator[Tenant]:
-    """Lock the tenant's row while the block runs, as one transaction of the control database.
+    """Lock the tenant's row and yield it; the block is one transaction of the control database.
 
     Costs that are both read and written inside the block never replace newer ones. Raises `TenantReplaced` if the
     connection behind `alias` is no longer to the tenant's database.

@@ -55,7 +55,7 @@ class TaskMessage:
 
     @property
     def headers(self) -> dict[str, Any]:
-        """Return the headers of Celery's message protocol 2."""
+        """The headers of Celery's message protocol 2."""
         return {
             "lang": "py",
             "task": self.task,

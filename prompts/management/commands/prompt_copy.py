@@ -48,7 +48,7 @@ class Command(PromptCommand):
     def check_options(self, options: Mapping[str, Any]) -> None:
         if options.get("to") and (options.get("approval") or options.get("request_approval")):
             raise Refusal(
-                _("An approval allows a copy to all other tenants, which --to cannot name."),
+                _("An approval is for a copy to all other tenants, so it cannot be combined with --to."),
                 hint=_("Pass --all instead of --to."),
                 code="options_conflict",
             )
@@ -102,8 +102,8 @@ class Command(PromptCommand):
             ]
             print_table([_("tenant"), _("step"), _("version before"), _("version now")], rows)
         done = ngettext(
-            "%(pending_count)d of %(tenant_count)d tenant was changed (batch %(batch_id)s).",
-            "%(pending_count)d of %(tenant_count)d tenants were changed (batch %(batch_id)s).",
+            "Changed: %(pending_count)d of %(tenant_count)d tenant (batch %(batch_id)s).",
+            "Changed: %(pending_count)d of %(tenant_count)d tenants (batch %(batch_id)s).",
             document["tenant_count"],
         )
         # Each problem of a completed batch is a tenant whose change someone else has rolled back.
