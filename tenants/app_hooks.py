@@ -1,4 +1,4 @@
-"""Hooks through which this app handles what the apps above it store about a tenant, in backups, restores and erasures.
+"""Hooks through which this app handles what the apps above it store about a tenant, as in backups and erasures.
 
 The apps register their hooks when Django starts (`runs.apps`), since this app may not import them. They also register
 the functions that carry out operations on their tables that staff request. The `alias` that a method of `Contents`
@@ -85,7 +85,7 @@ class Contents(Protocol):
         """Return the ids of the runs that a worker is processing right now."""
 
     def summarize(self, tenant_id: str, alias: str) -> None:
-        """Rebuild the control database's rows about the tenant's runs and costs from the database. Safe to repeat."""
+        """Rebuild the control database's rows about the tenant's runs and costs from the tenant's. Safe to repeat."""
 
     def erase_summaries(self, tenant_id: str) -> int:
         """Delete the control database's rows about the tenant's runs and costs; return how many there were."""
@@ -109,7 +109,7 @@ class Contents(Protocol):
         """
 
     def count_messages(self, tenant_id: str) -> int | None:
-        """Return the number that `erase_messages` would return now, without removing anything."""
+        """Return what `erase_messages` would return now, without removing anything."""
 
 
 _registered: list[str] = []

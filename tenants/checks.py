@@ -17,7 +17,10 @@ def owner_is_separate(**kwargs: Any) -> list[checks.CheckMessage]:
     return [
         checks.Warning(
             _("DATABASE_OWNER_URL is not set, so the application's role owns the control database's audit log."),
-            hint=_("Create a separate role that owns and migrates the database; docs/configuration.md shows how."),
+            hint=_(
+                "Create a separate role that owns and migrates the database, and set DATABASE_OWNER_URL;"
+                " docs/configuration.md shows how."
+            ),
             id="tenants.W001",
         )
     ]

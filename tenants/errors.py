@@ -28,7 +28,7 @@ def recover_on_page() -> str:
 
 
 class TenantError(SeoGenError):
-    """Base class of most errors about tenants, their files and the servers that they are on."""
+    """Base class of most errors about tenants, tenants' files and database servers."""
 
 
 class NoActiveTenant(TenantError):
@@ -339,7 +339,10 @@ class TenantLocked(TenantError):
 
 
 class TenantIdentityMismatch(TenantError):
-    """The tenant's URL leads to a database that is not the tenant's; refused before any of its data is read."""
+    """The database behind the tenant's URL is not the tenant's, or has an identity that cannot be read.
+
+    The connection is refused before any of the database's other data is read.
+    """
 
     code = "tenant_identity_mismatch"
 

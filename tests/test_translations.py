@@ -36,8 +36,8 @@ COUNTED_ALWAYS_MANY = {
     "The text is too long: enter at most %(limit)d characters.",
     "has more than %(limit)d elements",
     "The output of model %(model)s ended at the limit of %(limit)d tokens.",
-    "Approval %(id)s needs a second person: the requester created or changed the account %(who)s within the last"
-    " %(days)d days.",
+    "Approval %(id)s needs a second person: the requester created or changed the account %(who)s, its roles or its"
+    " second factor within the last %(days)d days.",
     # Limits of hundreds or more, and what exceeds them.
     "The rendered text is longer than %(limit)d characters.",
     "The comment is longer than %(limit)d characters.",

@@ -81,7 +81,7 @@ def role_revoke(*, user: User, role: str, group: str | None = None, tenant_id: s
 
 
 def roles_of(user_id: int) -> list[str]:
-    """Return a user's roles as audit entries hold them: "editor group Tokyo"."""
+    """Return a user's roles, sorted, as audit entries hold them, such as "editor group Tokyo"."""
     assigned = RoleAssignment.objects.using(CONTROL).filter(user_id=user_id).select_related("group")
     return sorted(map(_recorded, assigned))
 
@@ -100,7 +100,10 @@ def record_roles(user: User, before: list[str]) -> None:
 
 
 def role_in_words(recorded: str) -> str:
-    """Return a role of an audit entry as staff read it, such as "editor: Tokyo" for "editor group Tokyo"."""
+    """Return a role of an audit entry as staff read it, such as "editor: Tokyo" for "editor group Tokyo".
+
+    Text that does not begin with a role is returned unchanged.
+    """
     role, _space, place = recorded.partition(" ")
     if role not in Role.values:
         return recorded

@@ -16,15 +16,21 @@ LINES = (
     (_("Edit, test and activate prompts; override steps"), "prompts.change_prompt"),
     (_("Approve runs or send them back"), "runs.review_run"),
     (_("Suspend and resume tenants, set limits and budgets"), "tenants.change_tenant"),
-    (_("Back up, restore and export tenants"), "tenants.restore_tenant"),
+    (_("Back up, drill, restore and export tenants"), "tenants.restore_tenant"),
     (_("Open another tenant for an hour, stating a reason"), "tenants.open_other_tenant"),
     (_("Delete tenants"), "tenants.delete_tenant"),
     (_("Approve what another person requests"), "tenants.approve_operation"),
     (_("Manage users whose roles are all for these tenants"), "auth.change_user"),
     (_("See the pipeline, models, prices, providers and servers"), "llm.view_llmmodel"),
-    (_("Change the pipeline, models and prices, copy prompts to all tenants"), "llm.change_stepllmdefault"),
+    (_("Change the pipeline, models and prices; copy prompts to all tenants"), "llm.change_stepllmdefault"),
     (_("Create and clone tenants, migrate all tenants, check providers"), "tenants.add_tenant"),
-    (_("Change providers and groups of tenants"), "llm.change_llmprovider"),
+    (
+        _(
+            "Change providers and groups of tenants; end sessions, unlock logins and reset second factors; export the"
+            " control log"
+        ),
+        "llm.change_llmprovider",
+    ),
 )
 # Which tenants a line is about.
 OWN, OTHERS, ALL = "own", "others", "all"

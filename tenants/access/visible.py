@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def tenants_visible(user: User | AnonymousUser) -> QuerySet[Tenant]:
-    """Return the tenants that `user` may see, those suspended or being deleted included; none for visitors."""
+    """Return the tenants that `user` may see, of every status except deleted; none for anyone but active staff."""
     return tenants_permitted(user)
 
 
@@ -31,7 +31,7 @@ def tenants_permitted(user: User | AnonymousUser, *permissions: str) -> QuerySet
 
 
 def groups_permitted(user: User | AnonymousUser, permission: str) -> QuerySet[TenantGroup]:
-    """Return the groups in which `user` has the permission for every tenant: by a role for the group or for all."""
+    """Return the groups for which `user` has the permission: by a role for it or for all tenants, or as a superuser."""
     grants, roles = grants_of(user), roles_with(permission)
     groups = TenantGroup.objects.using(CONTROL).order_by("name")
     if grants is None or not user.is_staff:

@@ -222,8 +222,8 @@ def _consequences(row: Approval) -> list[str]:
             ]
         case ApprovalKind.PRICE:
             return _price_lines(given)
-    lines = [_("Every tenant gets these prompts of tenant %(id)s, and uses them from then on:") % {"id": given["from"]}]
-    return lines + [f"{one['step']} v{one['version']}" for one in given["prompts"]]
+    copied = _("Every other tenant gets these prompts of tenant %(id)s, and its new runs use them:")
+    return [copied % {"id": given["from"]}, *(f"{one['step']} v{one['version']}" for one in given["prompts"])]
 
 
 def _price_lines(given: dict[str, Any]) -> list[str]:

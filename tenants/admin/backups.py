@@ -59,7 +59,7 @@ class BackupAdmin(ReadOnlyAdmin):
     list_display = ("started_at", "tenant_id", "kind", "shown_status", "shown_size", "encrypted", "checked", "user_id")
     list_filter = ("status", "kind", "started_at")
     search_fields = ("=tenant_id", "name", "=id")
-    search_help_text = gettext_lazy("Full tenant id, or part of a file name")
+    search_help_text = gettext_lazy("Full tenant id or backup id, or part of a file name")
     fields = (
         ("started_at", "finished_at", "user_id"),
         ("tenant_id", "kind", "shown_status"),

@@ -59,7 +59,7 @@ class ErasureAdmin(ReadOnlyAdmin):
         return TemplateResponse(request, "admin/erasure.html", {**context, **(extra_context or {})})
 
     def download(self, request: HttpRequest, object_id: UUID, model_admin: object) -> HttpResponse:
-        """Download the certificate, byte for byte what its sha256 was computed from."""
+        """Send the certificate, byte for byte what its sha256 was computed from."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         row = Erasure.objects.filter(pk=object_id).first()

@@ -214,7 +214,7 @@ class MigrationBatchAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("tenants with changes"), ordering="pending_count")
     def affected(self, batch: MigrationBatch) -> int:
-        """Return how many tenants had something to apply, which the batch may have applied since."""
+        """Return for how many tenants there was something to apply, whether or not the batch applied it."""
         return batch.pending_count
 
     @admin.display(description=gettext_lazy("duration"))

@@ -161,7 +161,7 @@ class RestoreForm(SourceForm, TypedIdForm):
     stop_runs = _stop_runs(
         gettext_lazy(
             "Those that are newer than the chosen state are lost; the others are marked as failed, unless they were"
-            " paused in it. Otherwise, the operation is refused while runs are in progress."
+            " paused in it. If this is off, the operation is refused while runs are in progress."
         )
     )
 
@@ -175,7 +175,7 @@ class UndoForm(TypedIdForm):
 
     stop_runs = _stop_runs(
         gettext_lazy(
-            "They stay as they are in the database that is replaced, and none is marked as failed. Otherwise, the"
+            "They stay as they are in the database that is replaced, and none is marked as failed. If this is off, the"
             " operation is refused while runs are in progress."
         )
     )

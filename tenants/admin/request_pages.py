@@ -127,8 +127,8 @@ def page_of(kind: RequestKind, tenant: Tenant | None) -> Page:
             page = Page(
                 _("Back up tenant %(id)s") % name,
                 _(
-                    "The backup of %(name)s is written to the configured location (BACKUP_OUTPUT). The tenant is not"
-                    " interrupted."
+                    "The backup of %(name)s is written to the configured location (BACKUP_OUTPUT). The tenant's runs"
+                    " are not interrupted."
                 )
                 % name,
                 _("Back up"),
@@ -164,9 +164,9 @@ def page_of(kind: RequestKind, tenant: Tenant | None) -> Page:
             page = Page(
                 _("Restore drill of tenant %(id)s") % name,
                 _(
-                    "The chosen state is loaded into a scratch database, verified, timed and dropped. Without a choice,"
-                    " that is the present state, or the newest backup if the server has no base backup. %(name)s is not"
-                    " touched."
+                    "The chosen state is loaded into a scratch database, verified and migrated. Each step is timed, and"
+                    " the database is then dropped. Without a choice, the present state is used, or the newest backup"
+                    " if the server has no base backup. %(name)s is not touched."
                 )
                 % name,
                 _("Start the drill"),
@@ -175,8 +175,8 @@ def page_of(kind: RequestKind, tenant: Tenant | None) -> Page:
             page = Page(
                 _("Export tenant %(id)s") % name,
                 _(
-                    "All data of %(name)s is written into one file, which another installation can import. It can be"
-                    " downloaded from its page under “Backups” until it expires."
+                    "All data of %(name)s is written into one file, which another installation can import. The file can"
+                    " be downloaded from its page under “Backups” until it expires."
                 )
                 % name,
                 _("Export"),

@@ -103,7 +103,7 @@ class TenantOperations(Base):
 
     @action(description=gettext_lazy("Delete …"), permissions=["erase"], variant=ActionVariant.DANGER, url_path="erase")
     def erase(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Show exactly what will be lost, as the command does before it asks for confirmation."""
+        """Show what will be lost, as the command does before it asks for confirmation; a POST requests the deletion."""
 
         def check(tenant_id: str) -> tuple[str, ...]:
             tenant_delete_check(tenant_id=tenant_id, accept_audit_loss=True)

@@ -179,7 +179,7 @@ class DatabaseServerAdmin(StaffAdmin):
         return bool(request.user.is_superuser)
 
     def save_model(self, request: HttpRequest, obj: Model, form: Any, change: bool) -> None:
-        """Register the URL, which sets up the server, then save the rest."""
+        """If a URL was entered, register it, which sets up the server; then save the rest."""
         assert isinstance(obj, DatabaseServer)
         url = form.cleaned_data["new_admin_url"]
         if url:

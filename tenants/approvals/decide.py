@@ -40,8 +40,8 @@ def approval_request(
     """Request approval for exactly this operation and these arguments.
 
     `user` is the account that asks, or None for an operator's command. Raises `ApprovalRefused` if the reason is
-    missing or invalid, or if the account may not request this operation; `TenantUnreachable` if the tenant's log cannot
-    be written, unless a deletion is requested.
+    missing or invalid, or if the account may not request this operation; a `TenantError` if the tenant's log cannot be
+    written, unless it is `TenantUnreachable` and a deletion is requested.
     """
     approval = Approval(
         kind=kind,
@@ -65,7 +65,7 @@ def approval_request(
 def approval_approve(*, approval_id: UUID, user: User | AnonymousUser, digest: str, note: str = "") -> Approval:
     """Approve what the approver saw: `digest` is the one that the page showed.
 
-    Raises `ApprovalRefused`, or `TenantUnreachable` as `approval_request` does.
+    Raises `ApprovalRefused`, or a `TenantError` as `approval_request` does.
     """
     return _decide(approval_id, user, digest, ApprovalStatus.APPROVED, note)
 
@@ -78,7 +78,7 @@ def approval_withdraw(*, approval_id: UUID, user: User | AnonymousUser) -> Appro
     """Withdraw the user's own request, even if it is approved.
 
     Raises `ApprovalRefused` if there is no such request, if another person asked, or if the request was rejected,
-    withdrawn or used; `TenantUnreachable` as `approval_request` does.
+    withdrawn or used; a `TenantError` as `approval_request` does.
     """
     approval = approval_get(approval_id)
     if user.pk != approval.requester_id:

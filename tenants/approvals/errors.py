@@ -63,8 +63,8 @@ def same_person(approval_id: object) -> ApprovalRefused:
 def dependent(approval_id: object, who: str) -> ApprovalRefused:
     return ApprovalRefused(
         _(
-            "Approval %(id)s needs a second person: the requester created or changed the account %(who)s within the"
-            " last %(days)d days."
+            "Approval %(id)s needs a second person: the requester created or changed the account %(who)s, its roles or"
+            " its second factor within the last %(days)d days."
         )
         % {"id": approval_id, "who": who, "days": INDEPENDENT_AFTER_DAYS},
         hint=_("Have someone else approve it."),

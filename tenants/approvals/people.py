@@ -35,7 +35,7 @@ OPERATOR, STAFF = "operator:", "staff:"
 
 
 def user_of(user_id: int | None) -> User | None:
-    """Return the account as it is now, without the permissions that an earlier object has cached."""
+    """Return the account as it is now, without permissions cached by an earlier object; None if there is no account."""
     if user_id is None:
         return None
     found: User | None = get_user_model().objects.using(CONTROL).filter(pk=user_id).first()

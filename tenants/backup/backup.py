@@ -68,9 +68,9 @@ def tenant_backup(
     """Back up the given tenant, or all active and suspended ones, to `output` (a folder or s3://bucket/prefix).
 
     `with_storage` includes the tenant's files. The backup is encrypted to the age `recipient` (None: the one in the
-    settings; "": not encrypted). `workers` tenants are backed up at a time. A `SeoGenError` does not stop the others,
-    and is reported in the tenant's outcome; any other error is raised. Also raises `UnknownTenant`, `TenantNotActive`,
-    `PlaceError` or `SealError` before anything is backed up.
+    settings; "": not encrypted). Up to `workers` tenants are backed up at a time. A `SeoGenError` of one tenant is
+    reported in its outcome, and does not stop the others; any other error is raised. Also raises `UnknownTenant`,
+    `TenantNotActive`, `PlaceError` or `SealError` before anything is backed up.
     """
     place, recipient = place_at(output), recipient_for(recipient)
     tenants = [tenant_get(tenant_id)] if tenant_id else list(tenants_existing().filter(status__in=BACKED_UP))

@@ -48,7 +48,8 @@ def dump(
     """Dump the database as its owner and pass the stream to `take`; use the exported `snapshot` if given.
 
     Without `as_owner`, dump as the role in the server's URL. Owners and grants are left out: they belong to the
-    installation, and a restore sets them anew. `on_start` is called with the started process. Raises `ToolError`.
+    installation, and a restore sets them anew. So are large objects. `on_start` is called with the started process.
+    Raises `ToolError`.
     """
     url, name = (owner_url(server, database), None) if as_owner else (server.admin_url, database)
     arguments, environment = connection_arguments(url, database=name, application=application_name(work))

@@ -1,8 +1,9 @@
 """Filter pg_dump's plain SQL so that a role that owns nothing yet can load it.
 
-The filter removes what belongs to the source installation (owners, grants), and settings that an older server does not
-know. Data and quoted text are not changed. This is not a security filter: psql itself refuses psql commands
-(`\\restrict`), and the server refuses anything that the role has no privilege for.
+The filter removes what belongs to the source installation (owners, grants, the default table access method), a setting
+that an older server does not know, and the dump's own `\\restrict` lines. Data and quoted text are not changed. This is
+not a security filter: psql itself refuses psql commands (`\\restrict`), and the server refuses anything that the role
+has no privilege for.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class Loss:
     rows: dict[str, int]
     storage: HeldStorage
     backups: list[HeldBackup]
-    # Files that operators supplied; only some of them are removed.
+    # Files and streams outside the catalogue; only some of the files are removed.
     files: list[HeldFile]
     # Start time of the newest completed backup; None if there is none.
     last_backup_at: datetime | None
@@ -119,8 +119,8 @@ def tenant_delete(
     accepted.
 
     Raises `UnknownTenant`, `TenantNotActive`, `TenantWithoutServer`, `TenantBusy`, `FleetBusy`, `TenantUnfinished`,
-    `FleetUnfinished`, `ServerError`, `ApprovalRequired`, `ApprovalRefused` or `DeletionRefused` before anything is
-    erased; `DeletionUnfinished` if a step failed, after which the tenant stays closed.
+    `FleetUnfinished`, `ServerError`, `ApprovalRequired`, `ApprovalRefused` or `DeletionRefused` before it erases
+    anything; `DeletionUnfinished` if a step failed, after which the tenant stays closed.
     """
     accepts = [AUDIT_LOSS] * accept_audit_loss + [LOST_BACKUPS] * accept_lost_backups
     tenant_get(tenant_id)

@@ -55,7 +55,7 @@ THERE, GONE, OUT_OF_REACH, STREAM = "there", "gone", "out of reach", "stream"
 class HeldFile:
     """A file or stream outside the catalogue with the tenant's data, or with the data that the tenant was made from.
 
-    An operator supplied it, or the product wrote it to standard output.
+    The product read it for the tenant, or wrote it to standard output.
     """
 
     file: str
@@ -153,7 +153,7 @@ def storage_held(tenant_id: str) -> HeldStorage:
 
 
 def backups_of(tenant: Tenant | str) -> list[Backup]:
-    """Return the tenant's backups in the catalogue, oldest first; a removed one only if any of its files is found.
+    """Return the tenant's catalogued backups and exports, oldest first; a removed one only if a file of it is found.
 
     A bucket with versioning may still contain a backup that `backup prune` removed.
     """

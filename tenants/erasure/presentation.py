@@ -94,8 +94,8 @@ def _erasure(certificate: Certificate) -> Iterator[Fact]:
         _("%(time)s by %(by)s") % {"time": moment(certificate["requested_at"]), "by": certificate["requested_by"]},
     )
     accepted = {
-        AUDIT_LOSS: _("The operator accepted that the tenant's audit log may be broken or missing."),
-        LOST_BACKUPS: _("The operator accepted that backups that cannot be removed may remain."),
+        AUDIT_LOSS: _("It was accepted that the tenant's audit log may be broken or missing."),
+        LOST_BACKUPS: _("It was accepted that backups may remain if they cannot be removed."),
     }
     yield Fact(
         _("Completed"),
@@ -132,7 +132,7 @@ def _erased(erased: Certificate) -> Iterator[Fact]:
     if not erased["backups"]:
         yield Fact(_("Backup"), _("none"))
     for one in erased.get("files", []):
-        yield Fact(_("File supplied by an operator"), one["file"], _file_notes(one))
+        yield Fact(_("File read for this tenant"), one["file"], _file_notes(one))
     messages = erased["messages"]
     yield Fact(
         _("Queued messages and steps"), _("unknown: the broker cannot list them") if messages is None else str(messages)
@@ -147,7 +147,7 @@ def _remains(remains: Certificate) -> Iterator[Fact]:
         yield Fact(_("Backup"), one["file"], (*_backup_notes(one), _translated(remains["backups"]["why"])))
     files = remains.get("files") or {"files": [], "why": ""}
     for one in files["files"]:
-        yield Fact(_("File supplied by an operator"), one["file"], (*_file_notes(one), _translated(files["why"])))
+        yield Fact(_("File read for this tenant"), one["file"], (*_file_notes(one), _translated(files["why"])))
     streamed = remains.get("streamed") or {"files": [], "why": ""}
     for one in streamed["files"]:
         yield Fact(_("Standard output"), one["file"], (*_streamed_notes(one), _translated(streamed["why"])))
@@ -161,10 +161,10 @@ def _remains(remains: Certificate) -> Iterator[Fact]:
 
 def _about_audit_log(audit: Certificate) -> Iterator[Fact]:
     if audit["entries"] is None:
-        yield Fact(_("Audit log"), _("none: it could not be archived, which the operator accepted"))
+        yield Fact(_("Audit log"), _("none: it could not be archived, which was accepted"))
     else:
         broken = (
-            [_("It was already broken at entry %(first_bad)d, which the operator accepted.") % audit]
+            [_("It was already broken at entry %(first_bad)d, which was accepted.") % audit]
             if audit["first_bad"] is not None
             else []
         )

@@ -194,7 +194,7 @@ def _files(row: Erasure, check: ErasureCheck) -> Iterator[str]:
 
 
 def _names(url: str, prefix: str) -> list[str]:
-    """Return the file names in the place; [] if it does not exist."""
+    """Return the names in the place that begin with `prefix`; [] if the place does not exist."""
     place = place_at(url)
     try:
         return list(place.names(prefix)) if not isinstance(place, Folder) or place.exists() else []
@@ -221,7 +221,7 @@ def _databases(row: Erasure, check: ErasureCheck) -> Iterator[str]:
                 found, unseen = databases_saying(server_session, row.identity, but=_known_databases(server))
                 if unseen:
                     check.unseen.append(
-                        _("On server %(server)s, databases of other roles or unreadable ones: %(names)s.")
+                        _("On server %(server)s, these databases belong to other roles or cannot be read: %(names)s.")
                         % {"server": server.name, "names": ", ".join(unseen)}
                     )
                 for name in found:

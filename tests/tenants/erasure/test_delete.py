@@ -617,7 +617,7 @@ def test_a_database_of_ours_that_cannot_be_read_was_not_checked(tenant: Tenant) 
     [check] = erasures_verify(tenant_id=tenant.id)
     with ServerSession(server, database_prefix()) as server_session:
         server_session.drop_database("closed_by_hand")
-    beginning = f"On server {server.name}, databases of other roles or unreadable ones: "
+    beginning = f"On server {server.name}, these databases belong to other roles or cannot be read: "
     [unseen] = [one for one in check.unseen if one.startswith(beginning)]
     assert "closed_by_hand" in unseen.removeprefix(beginning).removesuffix(".").split(", ")
 

@@ -74,7 +74,7 @@ def test_what_a_restore_was_given_is_named_by_the_certificate_and_left(tenant: T
     assert {path: one["sha256"] for path, one in named(row).items()} == digests
     assert {one["left"] for one in named(row).values()} == {"there"} and erased(row) == {}
     assert {path: sha256(path) for path in digests} == digests
-    assert f"File supplied by an operator: {file} read for a restore" in words(row) and digests[str(file)] in words(row)
+    assert f"File read for this tenant: {file} read for a restore" in words(row) and digests[str(file)] in words(row)
     [check] = erasures_verify(tenant_id=tenant.id)
     assert check.problems == []
     assert [one for one in check.remaining if "was read for this tenant" in one] == [
@@ -108,7 +108,7 @@ def test_in_a_place_of_the_products_it_is_removed(tenant: Tenant, tmp_path: Path
     row = tenant_delete(tenant_id=tenant.id)
     assert (erased(row), named(row)) == (digests, {})
     assert list((tmp_path / "backups").iterdir()) == []
-    assert f"File supplied by an operator: {file}" in words(row)
+    assert f"File read for this tenant: {file}" in words(row)
     [check] = erasures_verify(tenant_id=tenant.id)
     assert check.problems == []
     file.write_bytes(content)
