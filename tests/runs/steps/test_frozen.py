@@ -190,7 +190,7 @@ def state(tenant: Tenant) -> State:
     """
     with tenant_context(tenant) as alias, connections[alias].cursor() as cursor:
         rows: State = {}
-        for table in ("runs", "steps", "artifacts", "audit_logs", "audit_chain_head"):
+        for table in ("runs", "steps", "artifacts", "audit_logs", "audit_chain_heads"):
             cursor.execute(f"SELECT to_regclass('public.{table}') IS NOT NULL")
             if cursor.fetchone()[0]:
                 cursor.execute(QUERIES.get(table, WRITTEN.format(table=table)))
