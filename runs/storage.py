@@ -50,12 +50,12 @@ def is_version_path(path: str) -> bool:
 
 
 def write(path: str, content: bytes) -> StoredFile:
-    """Write `content` to `path`, replacing any file atomically; raise `StorageError`."""
+    """Write `content` to `path`, replacing any file atomically. Raises `StorageError`."""
     return write_all({path: content})[0]
 
 
 def write_all(files: Mapping[str, bytes]) -> list[StoredFile]:
-    """Write each content to its path, in order (`tenants.files.tenant_storage.write_all`); raise `StorageError`."""
+    """Write each content to its path, in order (`tenants.files.tenant_storage.write_all`). Raises `StorageError`."""
     tenant_storage.write_all({_checked(path): content for path, content in files.items()})
     return [stored(path, content) for path, content in files.items()]
 
@@ -104,7 +104,7 @@ def _restore_hint(path: str) -> str:
 
 
 def read_unverified(path: str) -> bytes | None:
-    """Return a file's content without checking its digest, None if there is no file; raise `StorageError`."""
+    """Return a file's content without checking its digest; None if there is no file. Raises `StorageError`."""
     return tenant_storage.read(_checked(path))
 
 

@@ -250,8 +250,8 @@ class CostRow(TypedDict):
     unknown_calls: int
     unpriced_calls: int
     token_usage: dict[str, int]
-    # US dollars: the cost of the calls whose cost is known (None if there are none), and the most that unknown calls
-    # can have cost (None if none of them has a known price).
+    # US dollars: the known cost of the calls (None if there is none), and the most that they can have cost beyond that
+    # (None if no such bound is known).
     cost_usd: Decimal | None
     possible_usd: Decimal | None
 

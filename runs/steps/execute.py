@@ -296,7 +296,7 @@ def _lost(flight: Flight | None) -> StepOutcome:
 
 
 def _persisted(flight: Flight, operation: Callable[[str], Result]) -> Result:
-    """Run `operation(alias)` in the tenant's context; while the tenant cannot be used, try again.
+    """Return what `operation(alias)` returns in the tenant's context; while the tenant or its storage fails, try again.
 
     Gives up after RUN_REPLY_KEPT_S, or immediately if the worker is stopping or the tenant is neither active nor being
     restored, and then raises the error.
