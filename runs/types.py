@@ -48,7 +48,7 @@ class PinnedPrompt:
 
 @dataclass(frozen=True)
 class Claim:
-    """The right to work on a step. It ends when the step's token is raised, such as by a later claim."""
+    """The right to work on a step. It ends when the step stops running, or its token is raised, as by a later claim."""
 
     tenant_id: str
     run_id: UUID

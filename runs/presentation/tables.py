@@ -52,7 +52,7 @@ def print_run(document: RunDocument) -> None:
 
 
 def print_runs(runs: Sequence[ListedRun], *, all_tenants: bool = False) -> None:
-    """Print a list of runs on stdout."""
+    """Print a list of runs on stdout; with `all_tenants`, it has their tenants, but neither retries nor keywords."""
     columns: dict[str, Callable[[ListedRun], object]] = {
         _("id"): lambda run: run["id"],
         _("status"): state_text,

@@ -140,7 +140,7 @@ def _ask_and_store(flight: Flight, work: Work, client: LLMClient, request: LLMRe
 
 
 def _ask(flight: Flight, client: LLMClient, request: LLMRequest) -> LLMReply:
-    """Call the model, and note what is known about the call's cost."""
+    """Call the model and return its reply; note what is known about the call's cost, even if the call fails."""
     assert flight.call is not None
     # Many threads wait for models, and few connections are enough for all of them.
     return_control_connection()
