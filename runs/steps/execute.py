@@ -296,7 +296,7 @@ def _lost(flight: Flight | None) -> StepOutcome:
 
 
 def _persisted(flight: Flight, operation: Callable[[str], Result]) -> Result:
-    """Return what `operation(alias)` returns in the tenant's context; while the tenant or its storage fails, try again.
+    """Return the result of `operation(alias)` in the tenant's context; repeat it if tenant or storage cannot be used.
 
     Gives up after RUN_REPLY_KEPT_S, or immediately if the worker is stopping or the tenant is neither active nor being
     restored, and then raises the error.
