@@ -2,9 +2,9 @@
 
 Outputs that were replaced are kept, under the same names, in `…/{step}/versions/{version}/`.
 
-Every path is checked against the active tenant, so that no other tenant's file can be read or written. Files live in
-Django's storage "artifacts" (file system or S3). `write_once` is for files that several workers may write at once: the
-holder of a claim, and a worker that does not know yet that it has lost the claim.
+Every path is checked against the active tenant, so that no other tenant's file can be read or written: any other path
+raises `InvalidPath`. Files live in Django's storage "artifacts" (file system or S3). `write_once` is for files that
+several workers may write at once: the holder of a claim, and a worker that does not know yet that it has lost it.
 """
 
 import hashlib
@@ -77,7 +77,7 @@ def write_once(path: str, content: bytes) -> bytes:
 def read(path: str, digest: str | None) -> bytes:
     """Return the file's content after checking its sha256 against `digest`.
 
-    Raises `DigestMismatch`, `MissingFile`, or `StorageError` if the file cannot be read now.
+    Raises `DigestMismatch`, `MissingFile`, `InvalidPath`, or `StorageError` if the file cannot be read now.
     """
     content = read_unverified(path)
     if content is None:

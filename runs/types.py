@@ -231,12 +231,13 @@ class SpendingDocument(TypedDict):
     # "2026-11", in UTC.
     month: str
     spent_usd: float
-    # The upper bounds of calls in progress, and of calls that may have been billed but whose outcome is unknown.
+    # The upper bounds of calls in progress; and those of calls whose outcome is unknown, with what is left of the
+    # bounds of settled calls that used a unit without a price.
     reserved_usd: float
     possible_usd: float
-    # Calls without a known price, which the sums do not contain.
+    # Calls without a known price, which the sums contain only in part, or not at all.
     unpriced_calls: int
-    # When the budget's warning threshold was passed; None: not yet.
+    # When the budget's warning threshold was reached; None: not yet.
     warned_at: str | None
 
 
