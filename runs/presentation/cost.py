@@ -37,7 +37,7 @@ def cost_text(cost: CostDocument) -> str:
 
 
 def at_least(shown: str, is_least: bool) -> str:
-    """Return the shown amount, after "at least" if `is_least`: a part of it is unknown."""
+    """Return the amount as shown; if `is_least`, since part of it is unknown, with "at least" before it."""
     return _("at least %(amount)s") % {"amount": shown} if is_least else shown
 
 
