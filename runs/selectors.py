@@ -66,9 +66,10 @@ def run_list(
 
 
 def run_list_all_tenants(*, statuses: Collection[str] = (), limit: int | None = None) -> list[ListedRun]:
-    """Return the runs of all tenants from the control database's summaries, most recently changed first.
+    """Return the most recently changed runs of all tenants, at most `limit`, from the control database's summaries.
 
-    Tenants that are being created or deleted, or are deleted, are left out. No tenant's database is opened.
+    `statuses` keeps only runs with one of these statuses. Tenants that are being created or deleted, or are deleted,
+    are left out. No tenant's database is opened.
     """
     summaries = RunSummary.objects.using(CONTROL).exclude(tenant__status__in=UNUSED)
     summaries = summaries.filter(status__in=statuses) if statuses else summaries

@@ -2,9 +2,9 @@
 
 Outputs that were replaced are kept, under the same names, in `…/{step}/versions/{version}/`.
 
-Every path is checked against the active tenant, so that no other tenant's file can be read or written. Files live in
-Django's storage "artifacts" (file system or S3). `write_once` is for files that several workers may write at once: the
-holder of a claim, and a worker that does not know yet that it has lost the claim.
+Every path is checked against the active tenant, so that no other tenant's file can be read or written: any other path
+raises `InvalidPath`. Files live in Django's storage "artifacts" (file system or S3). `write_once` is for files that
+several workers may write at once: the holder of a claim, and a worker that does not know yet that it has lost it.
 """
 
 import hashlib
@@ -50,12 +50,12 @@ def is_version_path(path: str) -> bool:
 
 
 def write(path: str, content: bytes) -> StoredFile:
-    """Write `content` to `path`, replacing any file atomically; raise `StorageError`."""
+    """Write `content` to `path`, replacing any file atomically. Raises `StorageError`."""
     return write_all({path: content})[0]
 
 
 def write_all(files: Mapping[str, bytes]) -> list[StoredFile]:
-    """Write each content to its path, in order (`tenants.files.tenant_storage.write_all`); raise `StorageError`."""
+    """Write each content to its path, in order (`tenants.files.tenant_storage.write_all`). Raises `StorageError`."""
     tenant_storage.write_all({_checked(path): content for path, content in files.items()})
     return [stored(path, content) for path, content in files.items()]
 
@@ -77,7 +77,7 @@ def write_once(path: str, content: bytes) -> bytes:
 def read(path: str, digest: str | None) -> bytes:
     """Return the file's content after checking its sha256 against `digest`.
 
-    Raises `DigestMismatch`, `MissingFile`, or `StorageError` if the file cannot be read now.
+    Raises `DigestMismatch`, `MissingFile`, `InvalidPath`, or `StorageError` if the file cannot be read now.
     """
     content = read_unverified(path)
     if content is None:
@@ -104,7 +104,7 @@ def _restore_hint(path: str) -> str:
 
 
 def read_unverified(path: str) -> bytes | None:
-    """Return a file's content without checking its digest, None if there is no file; raise `StorageError`."""
+    """Return a file's content without checking its digest; None if there is no file. Raises `StorageError`."""
     return tenant_storage.read(_checked(path))
 
 

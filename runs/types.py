@@ -48,7 +48,7 @@ class PinnedPrompt:
 
 @dataclass(frozen=True)
 class Claim:
-    """The right to work on a step. It ends when the step's token is raised, such as by a later claim."""
+    """The right to work on a step. It ends when the step stops running, or its token is raised, as by a later claim."""
 
     tenant_id: str
     run_id: UUID
@@ -231,12 +231,13 @@ class SpendingDocument(TypedDict):
     # "2026-11", in UTC.
     month: str
     spent_usd: float
-    # The upper bounds of calls in progress, and of calls that may have been billed but whose outcome is unknown.
+    # The upper bounds of calls in progress; and those of calls whose outcome is unknown, with what is left of the
+    # bounds of settled calls that used a unit without a price.
     reserved_usd: float
     possible_usd: float
-    # Calls without a known price, which the sums do not contain.
+    # Calls without a known price, which the sums contain only in part, or not at all.
     unpriced_calls: int
-    # When the budget's warning threshold was passed; None: not yet.
+    # When the budget's warning threshold was reached; None: not yet.
     warned_at: str | None
 
 
@@ -250,8 +251,8 @@ class CostRow(TypedDict):
     unknown_calls: int
     unpriced_calls: int
     token_usage: dict[str, int]
-    # US dollars: the cost of the calls whose cost is known (None if there are none), and the most that unknown calls
-    # can have cost (None if none of them has a known price).
+    # US dollars: the known cost of the calls (None if there is none), and the most that they can have cost beyond that
+    # (None if no such bound is known).
     cost_usd: Decimal | None
     possible_usd: Decimal | None
 

@@ -14,7 +14,7 @@ from runs.types import CostDocument
 
 
 def cost_text(cost: CostDocument) -> str:
-    """Describe a run's cost; name the tokens without a known price, and count the calls whose cost is unknown."""
+    """Describe a run's cost and cache saving; name tokens without a known price, and count calls with unknown cost."""
     known = _known(cost)
     if Decimal(cost["cache_saving"] or 0) > 0:
         saved = {"known": known, "amount": _dollars(float(cost["cache_saving"] or 0))}
@@ -31,13 +31,13 @@ def cost_text(cost: CostDocument) -> str:
         }
     return ngettext(
         "%(known)s; %(n)d call with unknown cost, at most %(limit)s",
-        "%(known)s; %(n)d calls with unknown cost, at most %(limit)s",
+        "%(known)s; %(n)d calls with unknown cost, together at most %(limit)s",
         unknown,
     ) % {"known": known, "n": unknown, "limit": _dollars(cost["unknown_cost_limit"])}
 
 
 def at_least(shown: str, is_least: bool) -> str:
-    """Return an amount that is shown as text; "at least" that much if part of it is unknown."""
+    """Return the amount as shown; if `is_least`, since part of it is unknown, with "at least" before it."""
     return _("at least %(amount)s") % {"amount": shown} if is_least else shown
 
 

@@ -38,7 +38,7 @@ def cost_cells(rows: Sequence[CostRow]) -> list[list[str]]:
 
 
 def cost_text(row: CostRow) -> str:
-    """Return the known cost as text: "at least …" if some calls have no known cost, "unknown" if none has one."""
+    """Return the known cost as text: "at least …" if part of the cost is unknown, "unknown" if all of it is."""
     if row["cost_usd"] is None:
         return _("unknown")
     return at_least(usd(row["cost_usd"]), bool(row["unknown_calls"] or row["unpriced_calls"]))

@@ -25,7 +25,7 @@ OnProgress = Callable[[RunDocument], None]
 
 @contextmanager
 def live_table() -> Iterator[OnProgress]:
-    """Yield a function that draws a document as a table on stdout; remove the table at the end or on an interrupt."""
+    """Yield a function that draws a document as a table on stdout; remove the table when the block ends or fails."""
     from rich.console import Console  # slow to import, and only people need it
     from rich.live import Live
 
@@ -67,7 +67,7 @@ def run_events(before: RunDocument | None, now: RunDocument) -> Iterator[str]:
 def _step_events(before: StepDocument | None, step: StepDocument, read_at: str) -> Iterator[str]:
     name, was = step["step"], before["status"] if before else StepStatus.PENDING.value
     if before and step["version"] > before["version"]:
-        yield _line(read_at, _("%(step)s: runs again from the start") % step)
+        yield _line(read_at, _("%(step)s: will run again from the start") % step)
         before, was = None, StepStatus.PENDING.value
     failed = step["retry_count"] - (before["retry_count"] if before else 0)
     lost = step["lost_count"] - (before["lost_count"] if before else 0)

@@ -50,7 +50,10 @@ def article_context(text: str) -> dict[str, Any]:
 
 
 def _only_elsewhere(element: str, attribute: str, value: str) -> str | None:
-    """Return the attribute's value; None, which removes it, for a link that is relative and so leads to this site."""
+    """Return the attribute's value; None, which removes it, for a link whose scheme is not in `SCHEMES`.
+
+    A relative link has no scheme, and would lead to this site.
+    """
     if (element, attribute) == ("a", "href") and value.partition(":")[0].lower() not in SCHEMES:
         return None
     return value

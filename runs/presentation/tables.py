@@ -52,7 +52,7 @@ def print_run(document: RunDocument) -> None:
 
 
 def print_runs(runs: Sequence[ListedRun], *, all_tenants: bool = False) -> None:
-    """Print a list of runs on stdout."""
+    """Print a list of runs on stdout; with `all_tenants`, it has their tenants, but neither retries nor keywords."""
     columns: dict[str, Callable[[ListedRun], object]] = {
         _("id"): lambda run: run["id"],
         _("status"): state_text,
@@ -69,7 +69,7 @@ def print_runs(runs: Sequence[ListedRun], *, all_tenants: bool = False) -> None:
 
 
 def state_text(run: ListedRun) -> str:
-    """Return the run's status and age: "failed 3 h ago", or "running, created 5 min ago"."""
+    """Return the run's status and age, such as "running, created 5 min ago", and whether an output is truncated."""
     age = {"age": duration(run["age_s"])}
     text = {
         RunStatus.PENDING: _("pending, created %(age)s ago"),
@@ -87,7 +87,7 @@ def marked(text: str, is_truncated: bool) -> str:
 
 
 def failure_text(document: RunDocument) -> str:
-    """Return one sentence that says why a run failed."""
+    """Return a text that says that a run failed and, if a step failed, in which one and why."""
     failed = next((step for step in document["steps"] if step["status"] == StepStatus.FAILED), None)
     if failed is None:
         return _("Run %(id)s of tenant %(tenant_id)s failed.") % document
@@ -156,7 +156,7 @@ def calls_text(calls: CallsDocument) -> str:
 
 
 def retries_text(step: StepDocument) -> str:
-    """Return how many attempts failed, and how many were lost with their worker."""
+    """Return how many attempts failed, and how many in a row have since been lost with their worker."""
     if not step["lost_count"]:
         return str(step["retry_count"])
     return _("%(retry_count)d + %(lost_count)d lost") % step

@@ -31,7 +31,7 @@ ZIP = b"PK\x03\x04"
 DELIMITERS = ",\t;"
 YES, NO = frozenset({"true", "yes", "1", "はい"}), frozenset({"false", "no", "0", "いいえ"})
 WANTED = {
-    "integer": gettext_lazy("Line %(line)d: %(name)s must be a whole number, not %(value)s."),
+    "integer": gettext_lazy("Line %(line)d: %(name)s must be a whole number of at most 19 digits, not %(value)s."),
     "boolean": gettext_lazy("Line %(line)d: %(name)s must be yes or no, not %(value)s."),
     "list": gettext_lazy("Line %(line)d: %(name)s must be items separated by ; or a JSON list, not %(value)s."),
 }
@@ -67,8 +67,8 @@ def listed_rows(text: str, *, inputs: Iterable[DeclaredInput], common: Mapping[s
 
     The text is a CSV if its first line has a column "keyword"; otherwise each line is a keyword. `common` is what all
     configurations have in common; a cell of a CSV that is not empty replaces a value of `common`. Raises
-    `InvalidRunList` if the text is too large or not such a list, or lists no run or more than `MAX_ROWS`; if lines have
-    wrong values, with one problem for each of them.
+    `InvalidRunList` if the text is too large or not such a list, if it lists no run or more than `MAX_ROWS`, or, with
+    one problem for each of them, if lines have wrong values.
     """
     if len(text.encode(errors="surrogatepass")) > MAX_BYTES:
         raise _too_large()
@@ -121,8 +121,8 @@ def _records(text: str, declared: Mapping[str, DeclaredInput]) -> list[tuple[int
         if "unexpected end of data" in str(error):
             # The reader has read the rest of the text as one cell, so it cannot say where that began.
             raise InvalidRunList(
-                [_("The CSV is not valid: a quotation mark is opened but never closed.")],
-                hint=_("Check that each quotation mark is closed."),
+                [_("The CSV is not valid: an opening quotation mark has no closing one.")],
+                hint=_("Close each quoted cell with a quotation mark."),
             ) from error
         raise InvalidRunList(
             [_("Line %(line)d is not valid CSV: %(reason)s.") % {"line": reader.line_num, "reason": error}],

@@ -14,8 +14,8 @@ def run_pause(*, tenant_id: str, run_id: UUID | str) -> Run:
     """Pause a pending or running run, and return it.
 
     No call begins after the commit. A call that is in progress is not interrupted. If it succeeds, its output is kept,
-    and the run stays paused before its next step, or is completed if there is none. Raises `TenantError`, `UnknownRun`
-    or `RunStateConflict`.
+    and the run stays paused before its next step, or is completed if there is none. If it fails for good, so does the
+    run. Raises `TenantError`, `UnknownRun` or `RunStateConflict`.
     """
     with tenant_context(tenant_id) as alias, transaction.atomic(using=alias):
         run = lock_run(alias, run_id, PAUSE)

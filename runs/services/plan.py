@@ -254,7 +254,7 @@ def _check_review_comment(prompt: Prompt, variable: PromptVariable) -> None:
     """Raise `InvalidRunConfig` unless the variable is an optional string: it is empty until the run is sent back."""
     if variable.required or variable.type != "string":
         raise InvalidRunConfig(
-            _("Prompt %(id)d (%(prompt)s) must declare review_comment as an optional string.")
+            _("Prompt %(id)d (%(prompt)s) declares review_comment, but not as an optional string.")
             % {"prompt": prompt, "id": prompt.pk},
             code="prompt_input_mismatch",
         )

@@ -13,7 +13,7 @@ from runs.storage import read
 def artifact_read(*, alias: str, artifact: Artifact) -> bytes:
     """Return the file's content once its digest is verified and the access is recorded.
 
-    Raises `DigestMismatch`, `MissingFile` or `StorageError`.
+    Raises `DigestMismatch`, `MissingFile`, `InvalidPath` or `StorageError`.
     """
     content = read(artifact.file_path, artifact.digest)
     details: dict[str, object] = {"run_id": str(artifact.run_id), "path": artifact.file_path, "digest": artifact.digest}

@@ -44,7 +44,7 @@ def rerun(
     meanwhile; 3. make the rows refer to the copies, reset the steps, and record `action` with `details`; 4. wake a
     worker after the commit, unless the first step needs a review before it runs. `comment` goes to that step's next
     attempts. If the process is killed, either all of 3 has happened, and the sweep sends the wake-up, or nothing but
-    the copying.
+    the copying. Raises what `choose` raises, `TenantError`, `UnknownRun`, `RunStateConflict` or `StorageError`.
     """
     sizes: dict[Replaced, int | None] = {}
     with tenant_context(tenant_id) as alias:

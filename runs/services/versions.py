@@ -47,7 +47,7 @@ def files_to_keep(alias: str, steps: Iterable[Step]) -> list[Replaced]:
 def keep(file: Replaced) -> int | None:
     """Copy the file to where its version is kept, unless it was copied before; return its size in bytes.
 
-    Returns None if the file is missing or altered: the step is then run again without keeping it. Raises
+    Returns None if the file is missing or cannot be verified: the step is then run again without keeping it. Raises
     `StorageError`.
     """
     copied = read_unverified(file.kept_path)

@@ -159,8 +159,8 @@ def _run_reached(claim: Claim, bound: Decimal, used: _Used, budget: Decimal) -> 
         )
     return BudgetReached(
         _(
-            "Run %(run)s could exceed its budget of USD %(budget)s: its calls so far cost up to USD %(used)s together,"
-            " and the next one may cost USD %(bound)s."
+            "Run %(run)s could exceed its budget of USD %(budget)s: its calls so far have cost up to USD %(used)s"
+            " together, and the next one may cost USD %(bound)s."
         )
         % amounts,
         hint=hint,

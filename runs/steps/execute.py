@@ -140,7 +140,7 @@ def _ask_and_store(flight: Flight, work: Work, client: LLMClient, request: LLMRe
 
 
 def _ask(flight: Flight, client: LLMClient, request: LLMRequest) -> LLMReply:
-    """Call the model, and note what is known about the call's cost."""
+    """Call the model and return its reply; note what is known about the call's cost, even if the call fails."""
     assert flight.call is not None
     # Many threads wait for models, and few connections are enough for all of them.
     return_control_connection()
@@ -296,7 +296,7 @@ def _lost(flight: Flight | None) -> StepOutcome:
 
 
 def _persisted(flight: Flight, operation: Callable[[str], Result]) -> Result:
-    """Run `operation(alias)` in the tenant's context; while the tenant cannot be used, try again.
+    """Return the result of `operation(alias)` in the tenant's context; repeat it if tenant or storage cannot be used.
 
     Gives up after RUN_REPLY_KEPT_S, or immediately if the worker is stopping or the tenant is neither active nor being
     restored, and then raises the error.

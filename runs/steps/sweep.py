@@ -34,10 +34,11 @@ MARK_GRACE = timedelta(minutes=10)
 def runs_sweep() -> SweepReport:
     """Repeat lost wake-ups of every tenant marked as working, and bring its summaries and daily costs up to date.
 
-    Steps that wait for a model whose breaker is open move to their fallbacks first. The mark is cleared once it is
-    older than `MARK_GRACE` and nothing is left to do: no pending or running run, no outdated summary, no call that is
-    open or missing from the daily costs. A tenant that cannot be swept (suspended, unreachable, or because of a bug)
-    keeps its mark for the next sweep and does not stop the sweep of the others.
+    Steps that wait for a model whose breaker is open move to their fallbacks first. Calls that lost workers left open
+    are marked as unknown. The tenant's mark is cleared once it is older than `MARK_GRACE` and nothing is left to do: no
+    pending or running run, no outdated summary, no call that is open or missing from the daily costs. A tenant that
+    cannot be swept (suspended, unreachable, or because of a bug) keeps its mark for the next sweep and does not stop
+    the sweep of the others.
     """
     woken = skipped = 0
     marked = _marked()

@@ -78,7 +78,7 @@ def reconciled(
 ) -> list[Found]:
     """Call `reconcile` for one tenant, or for all active and suspended ones, and return the results.
 
-    With a `tenant_id`, an error of `reconcile` is raised. Otherwise, the result for that tenant is
+    With a `tenant_id`, an error of `reconcile` is raised. Otherwise, the result for a tenant with an error is
     `failed(id, problem=…)`, and the others are still reconciled.
     """
     if tenant_id:
@@ -93,7 +93,7 @@ def reconciled(
 
 
 def tenant_rebuild(*, alias: str, tenant_id: str, check: bool = False) -> Reconciliation:
-    """Make the tenant's summaries match the database behind `alias`; with `check`, only compare.
+    """Make the tenant's summaries match the database behind `alias` (with `check`, only compare); return what differed.
 
     For each batch by id: 1. compare; 2. replace the summaries that differ, in one transaction of the control database,
     during which no other process can write the tenant's summaries, so a change is never lost. The tenant's database is

@@ -131,7 +131,10 @@ def test_a_list_is_shown_before_it_is_started(browser: Client, declaring: Tenant
 def test_a_wrong_list_starts_nothing(browser: Client, declaring: Tenant) -> None:
     form = {"language": "ja", "advanced": "", "input-brand": "A", "text": "keyword,words\ntea,1\ncoffee,<b>\n"}
     html = unescape(browser.post(page(declaring, "series/"), form).content.decode())
-    assert "Line 3: words must be a whole number, not '<b>'." in html and "No run was started." in html
+    assert (
+        "Line 3: words must be a whole number of at most 19 digits, not '<b>'." in html
+        and "No run was started." in html
+    )
     for text, rows in (("", None), ("", "[]"), ("", '[[1, {"keyword": ""}]]'), ("", "["), ("", "[[1, 2], [1, 2]]")):
         sent = {**form, "text": text} if rows is None else {"nonce": str(uuid4()), "rows": rows}
         answer = browser.post(page(declaring, "series/"), sent, follow=True).content.decode()

@@ -88,7 +88,7 @@ def test_a_run_without_steps_has_no_cost() -> None:
     [
         (
             ("1", "2"),
-            "at least USD 2.000000 (1000 tokens in, 500 out); 2 calls with unknown cost, at most USD 0.500000",
+            "at least USD 2.000000 (1000 tokens in, 500 out); 2 calls with unknown cost, together at most USD 0.500000",
         ),
         (("1", None), "unknown (1000 tokens in, 500 out); 2 calls with unknown cost"),
     ],

@@ -101,7 +101,7 @@ def test_a_step_that_runs_again_and_a_truncated_output() -> None:
     before = step(status="completed", seconds=1.0, completed_at=AT)
     after = step(status="completed", version=2, seconds=2.0, completed_at=AT, started_at=AT, is_truncated=True)
     assert events(run(before), run(after)) == [
-        "03:02:10 UTC  outline: runs again from the start",
+        "03:02:10 UTC  outline: will run again from the start",
         "03:02:10 UTC  outline: attempt 1 started (openai/m)",
         "03:02:10 UTC  outline: completed after 2.0 s (tokens: 0 in, 0 out) (truncated)",
     ]

@@ -74,7 +74,7 @@ def test_all_wrong_lines_are_named() -> None:
     text = header + "tea,many,,,\ncoffee,,perhaps,,\n,1,,,\nmilk,,,[1,\njuice,,,,fr\ngood,1,no,,en"
     found = problems(text)
     assert [one.split(":")[0] for one in found] == ["Line 2", "Line 3", "Line 4", "Line 5", "Line 6"]
-    assert found[0] == "Line 2: words must be a whole number, not 'many'."
+    assert found[0] == "Line 2: words must be a whole number of at most 19 digits, not 'many'."
     assert "ja or en" in found[4]
 
 
@@ -86,7 +86,7 @@ def test_all_wrong_lines_are_named() -> None:
         ("keyword,brand\ntea,x", "Line 1: there is no input 'brand'."),
         ("keyword,keyword\ntea,x", "Line 1 names the column keyword more than once."),
         ("keyword,audience\ntea,x,more", "Line 2 has 3 cells, but the first line has only 2."),
-        ('keyword\n"tea', "The CSV is not valid: a quotation mark is opened but never closed."),
+        ('keyword\n"tea', "The CSV is not valid: an opening quotation mark has no closing one."),
         ("tea\x00", "Line 1: "),
         ("tea\u202ecoffee", "Line 1: "),
         ("\n".join(["tea"] * (MAX_ROWS + 1)), "The list has 201 runs, but at most 200 can be started at once"),

@@ -154,7 +154,7 @@ def test_a_required_comment_or_one_of_another_type_keeps_runs_from_starting(tena
                 note="n",
             )
             prompt_activate(alias=alias, prompt_id=prompt.pk)
-        with pytest.raises(Exception, match="must declare review_comment as an optional string"):
+        with pytest.raises(Exception, match="declares review_comment, but not as an optional string"):
             make_run(tenant)
 
 

@@ -216,7 +216,7 @@ def test_a_run_has_a_budget_of_its_own_or_the_tenants(tenant: Tenant, make_run: 
         assert execute(tenant, of_tenant, reload(tenant, of_tenant).current_step or "") == "completed"
     assert execute(tenant, of_tenant, STEPS[2]) == "returned"
     assert reason_of(tenant, of_tenant).startswith(
-        f"Run {of_tenant.pk} could exceed its budget of USD 3.50: its calls so far cost up to USD {COST * 2:.2f}"
+        f"Run {of_tenant.pk} could exceed its budget of USD 3.50: its calls so far have cost up to USD {COST * 2:.2f}"
         " together, and the next"
     )
     assert finish(tenant, own)[-1] == "completed"
