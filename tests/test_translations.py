@@ -32,6 +32,8 @@ NOUNS = (
 )
 COUNTED = re.compile(rf"%\(\w+\)(?:[ds] (?:[a-z]+ )?(?:{NOUNS})|d (?:[a-z]+ )?runs)\b")
 COUNTED_ALWAYS_MANY = {
+    "The reply from the provider %(provider)s for model %(model)s is far larger than its output limit of %(limit)d"
+    " tokens allows.",
     "%(reason)s The step will be retried with a limit of %(limit)d tokens.",
     "The text is too long: enter at most %(limit)d characters.",
     "has more than %(limit)d elements",
