@@ -38,9 +38,7 @@ class LoadGuard:
         # Why the load was stopped; "" if it was not stopped.
         self.reason = ""
         self._scratch = scratch
-        self._limit_bytes = (
-            None if dump_bytes is None else max(SMALLEST_LIMIT_BYTES, settings.RESTORE_MAX_GROWTH * dump_bytes)
-        )
+        self._dump_bytes = dump_bytes
         self._processes: list[Popen[bytes]] = []
         self._read_bytes = 0
         self._over = threading.Event()
@@ -64,6 +62,13 @@ class LoadGuard:
     def advance(self, count: int) -> None:
         self._read_bytes += count
 
+    def limit_bytes(self) -> int | None:
+        """Return how much the database may use on disk now; None if there is no limit."""
+        if self._dump_bytes is None:
+            return None
+        # The size of what comes through a pipe is unknown, so what has been read of it counts.
+        return max(SMALLEST_LIMIT_BYTES, settings.RESTORE_MAX_GROWTH * (self._dump_bytes or self._read_bytes))
+
     def _watch(self) -> None:
         progress: tuple[int, int, object] = (0, 0, None)
         since = time.monotonic()
@@ -75,13 +80,14 @@ class LoadGuard:
                 return
             if now != progress:
                 progress, since = now, time.monotonic()
-            if self._limit_bytes is not None and now[1] > self._limit_bytes:
+            limit_bytes = self.limit_bytes()
+            if limit_bytes is not None and now[1] > limit_bytes:
                 self._end(
                     _(
                         "The loaded dump takes up more than %(limit)d MiB on disk, which is too much for a dump file"
                         " of its size (see the setting RESTORE_MAX_GROWTH)."
                     )
-                    % {"limit": self._limit_bytes // MEBIBYTE}
+                    % {"limit": limit_bytes // MEBIBYTE}
                 )
                 return
             if time.monotonic() - since > settings.RESTORE_STALL_S:
@@ -122,9 +128,9 @@ def bounded_load(scratch: Scratch, dump_bytes: int | None) -> Iterator[LoadGuard
 
     Also raises it if the server does not answer, since the load can then no longer be monitored.
 
-    `dump_bytes` is the stored size of the dump. The database may use up to RESTORE_MAX_GROWTH times as much on disk,
-    and 1 GiB in any case. None, for a dump read straight from a recovered server, means no such limit. The load must
-    not stall for longer than RESTORE_STALL_S.
+    `dump_bytes` is the stored size of the dump, or 0 for a pipe: then what has been read of it counts. The database may
+    use up to RESTORE_MAX_GROWTH times as much on disk, and 1 GiB in any case. None, for a dump read straight from a
+    recovered server, means no such limit. The load must not stall for longer than RESTORE_STALL_S.
     """
     guard = LoadGuard(scratch, dump_bytes)
     guard.start()
