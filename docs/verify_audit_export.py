@@ -5,8 +5,7 @@
 
 Each line is one entry, a JSON object whose values are text or null. Its hash is the sha256 of all fields but the last,
 in order, each as "<bytes in UTF-8>:<text>", null as "-", joined by commas; `previous_hash` is the hash of the entry
-before it. Exit: 0 unbroken, 1 broken, empty and without --head, or not the expected log, 2 the file cannot be read, or
-wrong usage.
+before it. Exit: 0 unbroken, 1 broken, empty or not the expected log, 2 the file cannot be read, or wrong usage.
 """
 
 import argparse
@@ -52,7 +51,7 @@ def hash_of(entry):
 
 
 def check(lines, genesis=None):
-    """Return (number of entries, the last one's hash or, if there is none, `genesis`); raise `Bad` for a bad line."""
+    """Return (number of entries, the last one's hash); raise `Bad` for the first bad line."""
     number, head = 0, genesis
     for number, line in enumerate(lines, start=1):
         try:
@@ -81,10 +80,7 @@ def main():
         with open(options.file, "rb") as lines:
             number, head = check(lines, options.identity and genesis_of(options.identity.lower()))
         if options.head and head != options.head:
-            raise Bad(
-                f"it ends after line {number}, but not with --head: entries are missing or were added later, or it is"
-                " another log"
-            )
+            raise Bad(f"it ends after line {number}, but not with --head: entries are missing, or it is another log")
         if not number and not options.head:
             raise Bad("it holds no entries")
     except OSError as error:
@@ -93,7 +89,7 @@ def main():
     except Bad as error:
         print(f"{options.file}: {error}")
         return 1
-    print(f"{options.file}: {number} {'entry' if number == 1 else 'entries'}, unbroken; the last has the hash {head}")
+    print(f"{options.file}: {number} entries, unbroken; the last has the hash {head}")
     proven = [*(["where it begins"] if options.identity else []), *(["where it ends"] if options.head else [])]
     print(f"proven beyond that: {', '.join(proven) or 'nothing; --identity proves the beginning, --head the end'}")
     return 0
