@@ -1,4 +1,4 @@
-"""The audit logs of this installation: where each ends, and which roles own and write it."""
+"""Where each audit log of this installation ends, and which roles own and write a tenant's log."""
 
 from __future__ import annotations
 

@@ -215,7 +215,7 @@ def usd_amount(text: str) -> Decimal:
 
 
 def operator_name() -> str:
-    """Return the login name of the user who runs the command, or "unknown" if the user id has no name."""
+    """Return the operator's login name (LOGNAME, USER, … or the user id's name); "unknown" if there is none."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a user id without a name, as in a container

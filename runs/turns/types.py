@@ -118,7 +118,7 @@ class TenantLoad:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """How many steps are waiting and in flight, of all workers, by route and by tenant."""
+    """How many steps are waiting and in flight across all workers, by route and by tenant."""
 
     routes: tuple[RouteLoad, ...]
     tenants: tuple[TenantLoad, ...]

@@ -171,7 +171,7 @@ def about_visible(user: User | AnonymousUser) -> Q:
 
 
 def operation_url(row: OperationRequest) -> str:
-    """Return the URL of the operation's page, which is on the control site, from either site."""
+    """Return the URL of the operation's page on the control site; works on either site."""
     return control_url("admin:tenants_operationrequest_change", row.pk)
 
 

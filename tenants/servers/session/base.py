@@ -135,7 +135,7 @@ class Session:
         self._scalar(query, role)
 
     def _end_sessions_in(self, name: str) -> None:
-        """End all sessions in the database; raise `ServerError` if one is a superuser's and we are no superuser.
+        """End all sessions in the database; raise `ServerError` if one is a superuser's and our role is not.
 
         Autovacuum workers have no role; PostgreSQL ends them itself before it renames or drops a database.
         """

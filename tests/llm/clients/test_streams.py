@@ -187,7 +187,7 @@ class TestLimits:
         assert isinstance(error, LLMPermanentError)
         assert error.code == "llm_reply_too_large"
         assert error.may_be_billed
-        assert "(777)" in str(error)
+        assert "777 tokens" in str(error)
 
     @pytest.mark.parametrize(
         ("begin", "more"),

@@ -1,1 +1,1 @@
-"""The pages for signing in, which look like the control site."""
+"""The control site's pages for logging in, for one's own account, and for how other staff log in."""
