@@ -190,11 +190,9 @@ def state(tenant: Tenant) -> State:
     """
     with tenant_context(tenant) as alias, connections[alias].cursor() as cursor:
         rows: State = {}
-        for table in ("runs", "steps", "artifacts", "audit_logs", "audit_chain_heads"):
-            cursor.execute(f"SELECT to_regclass('public.{table}') IS NOT NULL")
-            if cursor.fetchone()[0]:
-                cursor.execute(QUERIES.get(table, WRITTEN.format(table=table)))
-                rows[table] = cursor.fetchall()
+        for table in ("runs", "steps", "artifacts", "audit_logs"):
+            cursor.execute(QUERIES.get(table, WRITTEN.format(table=table)))
+            rows[table] = cursor.fetchall()
     folder = Path(django_settings.STORAGE_ROOT) / prefix_of(tenant.id)
     files: list[tuple[object, ...]] = [
         (str(path), path.stat().st_ino, path.stat().st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest())
