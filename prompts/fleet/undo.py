@@ -73,7 +73,7 @@ def _copy(batch_id: str) -> MigrationBatch:
     if copy is None:
         raise CopyNotUndone(
             _("No completed copy of prompts has the id %(id)r.") % {"id": batch_id[:60]},
-            hint=_("Find the id in the control log (action prompt.copy): `seo-gen audit export --control`."),
+            hint=_("Find the id in the control log (action prompt.copy): `seo-gen audit export --control --output -`."),
         )
     if copy.undoes is not None:
         raise CopyNotUndone(_("Batch %(id)s is itself an undo; copy the versions again instead.") % {"id": copy.pk})

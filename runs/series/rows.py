@@ -67,8 +67,8 @@ def listed_rows(text: str, *, inputs: Iterable[DeclaredInput], common: Mapping[s
 
     The text is a CSV if its first line has a column "keyword"; otherwise each line is a keyword. `common` is what all
     configurations have in common; a cell of a CSV that is not empty replaces a value of `common`. Raises
-    `InvalidRunList` if the text is too large or not such a list, if it lists no run or more than `MAX_ROWS`, or, with
-    one problem for each of them, if lines have wrong values.
+    `InvalidRunList` if the text is too large or not such a list, if it lists no run or more than `MAX_ROWS`, or if
+    lines have wrong values, with one problem for each such line.
     """
     if len(text.encode(errors="surrogatepass")) > MAX_BYTES:
         raise _too_large()

@@ -81,7 +81,8 @@ def may_not_decide(approval_id: object, who: str) -> ApprovalRefused:
 
 def not_an_approver(approval_id: object, who: str) -> ApprovalRefused:
     return ApprovalRefused(
-        _("Approval %(id)s does not count: %(who)s may not approve this.") % {"id": approval_id, "who": who},
+        _("Approval %(id)s does not count: %(who)s, who approved it, may no longer approve this operation.")
+        % {"id": approval_id, "who": who},
         code="approval_approver_not_allowed",
     )
 

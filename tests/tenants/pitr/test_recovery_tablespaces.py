@@ -202,7 +202,7 @@ def _across_segments(connection: psycopg.Connection, space: Path) -> tuple[str, 
 
 
 def _bytes_left(connection: psycopg.Connection) -> int:
-    """Return how many bytes fit into the current segment."""
+    """Return how many more bytes fit into the current WAL segment."""
     [(lsn,)] = connection.execute("SELECT pg_current_wal_insert_lsn()::text").fetchall()
     return WAL_SEGMENT_BYTES - position(lsn) % WAL_SEGMENT_BYTES
 
