@@ -6,7 +6,6 @@ from typing import Any
 
 from django import forms
 from django.conf import settings
-from django.core.exceptions import ValidationError
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -19,12 +18,12 @@ from unfold.widgets import (
 )
 
 from config.site.conflicts import SeenForm
+from tenants.admin.request_forms import checked_reason
 from tenants.lifecycle.budget import BUDGETS, MAX_BUDGET, SMALLEST
 from tenants.lifecycle.limit import MAX_STEPS
 from tenants.models import DatabaseServer, Tenant
 from tenants.naming import ID_MAX_LENGTH, NAME_MAX_LENGTH
-from tenants.requests.errors import InvalidOperation
-from tenants.requests.request import REASON_MAX_LENGTH, clean_reason
+from tenants.requests.request import REASON_MAX_LENGTH
 
 
 class TenantCreateForm(forms.Form):
@@ -80,10 +79,7 @@ class TenantSuspendForm(BaseDialogForm):  # type: ignore[misc]
         return format_html('<p class="font-semibold mb-4">{}</p>', _("%(name)s (tenant %(id)s)") % named)
 
     def clean_reason(self) -> str:
-        try:
-            return clean_reason(self.cleaned_data["reason"])
-        except InvalidOperation as error:
-            raise ValidationError(error.message) from error
+        return checked_reason(self.cleaned_data["reason"])
 
 
 class TenantLimitForm(SeenForm, BaseDialogForm):  # type: ignore[misc]

@@ -31,6 +31,14 @@ if TYPE_CHECKING:
 MOMENT = ("%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M")
 
 
+def checked_reason(text: str) -> str:
+    """Return a field's reason as one trimmed line; raise `ValidationError` if it cannot be stored."""
+    try:
+        return clean_reason(text.replace("\r\n", " ").replace("\n", " "))
+    except InvalidOperation as error:
+        raise ValidationError(error.message) from error
+
+
 class BackupChoiceField(forms.ModelChoiceField):  # type: ignore[type-arg]
     def label_from_instance(self, obj: Any) -> str:
         backup: Backup = obj
@@ -60,10 +68,7 @@ class OperationForm(forms.Form):
         )
 
     def clean_reason(self) -> str:
-        try:
-            return clean_reason(self.cleaned_data["reason"].replace("\r\n", " ").replace("\n", " "))
-        except InvalidOperation as error:
-            raise ValidationError(error.message) from error
+        return checked_reason(self.cleaned_data["reason"])
 
     def arguments(self) -> dict[str, Any]:
         return {}
