@@ -17,10 +17,19 @@ from django.db.models.functions import Now
 
 from config.base.databases import CONTROL
 from tenants.app_hooks import contents
-from tenants.models import Backup, BatchTenant, Erasure, MigrationBatch, Restore, Tenant, TenantOperation
+from tenants.models import (
+    Backup,
+    BatchTenant,
+    Erasure,
+    MigrationBatch,
+    OperationRequest,
+    Restore,
+    Tenant,
+    TenantOperation,
+)
 
 # Tables that may have held a tenant's name or data (`tenants.erasure.steps`).
-MODELS = (Tenant, Backup, Restore, TenantOperation, BatchTenant, MigrationBatch)
+MODELS = (Tenant, Backup, Restore, TenantOperation, BatchTenant, MigrationBatch, OperationRequest)
 OWNER = "control-owner"
 # The rewrite blocks readers; and while we wait for the lock, all later queries on the table queue up behind us.
 LOCK_TIMEOUT = "500ms"
