@@ -12,7 +12,7 @@ from uuid import UUID
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
@@ -93,11 +93,18 @@ def session_check(request: HttpRequest, *, user_id: int) -> EndReason | None:
 
 def sessions_of(user: User) -> QuerySet[StaffSession]:
     """Return the user's open sessions that are neither too old nor idle for too long, the one seen last first."""
-    now = timezone.now()
-    found = _open().filter(user=user, opened_at__gt=now - timedelta(seconds=settings.SESSION_COOKIE_AGE))
-    if settings.SESSION_IDLE_TIMEOUT_S:
-        found = found.filter(seen_at__gt=now - timedelta(seconds=settings.SESSION_IDLE_TIMEOUT_S))
-    return found.order_by("-seen_at", "-opened_at")
+    return _unexpired().filter(user=user).order_by("-seen_at", "-opened_at")
+
+
+def session_counts() -> dict[int, int]:
+    """Return how many sessions `sessions_of` finds for each user, by the user's id; only users who have one."""
+    return dict(_unexpired().order_by().values_list("user_id").annotate(Count("pk")))
+
+
+def session_end_reason(session: UUID) -> EndReason | None:
+    """Return why the session was ended; None if it was not, or is not known."""
+    row = StaffSession.objects.using("default").filter(pk=session, ended_at__isnull=False).first()
+    return EndReason(row.end_reason) if row else None
 
 
 def sessions_end(rows: QuerySet[StaffSession], *, reason: EndReason) -> int:
@@ -149,6 +156,15 @@ def _row_of(request: HttpRequest) -> StaffSession | None:
 
 def _open() -> QuerySet[StaffSession]:
     return StaffSession.objects.using("default").filter(ended_at=None)
+
+
+def _unexpired() -> QuerySet[StaffSession]:
+    """Return the open sessions that are neither too old nor idle for too long."""
+    now = timezone.now()
+    found = _open().filter(opened_at__gt=now - timedelta(seconds=settings.SESSION_COOKIE_AGE))
+    if settings.SESSION_IDLE_TIMEOUT_S:
+        found = found.filter(seen_at__gt=now - timedelta(seconds=settings.SESSION_IDLE_TIMEOUT_S))
+    return found
 
 
 def _expired(row: StaffSession) -> EndReason | None:

@@ -45,7 +45,7 @@ def start_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
             link_user_id=request.user.pk if is_link else None,
         )
     except OpenIDRefused as error:
-        return refuse(request, error)
+        return _refused(site, request, error)
     return HttpResponseRedirect(url)
 
 
@@ -68,10 +68,7 @@ def callback_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
         user = account_of(claims)
     except OpenIDRefused as error:
         _record_refusal(error)
-        if site.has_permission(request):
-            messages.error(request, str(error))
-            return HttpResponseRedirect(reverse("admin:account"))
-        return refuse(request, error)
+        return _refused(site, request, error)
     return sign_in_proceed(request, user, method="openid", next_url=begun.next_url)
 
 
@@ -84,6 +81,14 @@ def _link(request: HttpRequest, user_id: int, *, issuer: str, subject: str) -> H
         )
     identity_link(user=User.objects.using("default").get(pk=user_id), issuer=issuer, subject=subject)
     messages.success(request, _("Your OpenID account is linked. You can log in with it from now on."))
+    return HttpResponseRedirect(reverse("admin:account"))
+
+
+def _refused(site: AdminSite, request: HttpRequest, error: OpenIDRefused) -> HttpResponse:
+    """Show the refusal on the login page, or on the account page to someone who is logged in."""
+    if not site.has_permission(request):
+        return refuse(request, error)
+    messages.error(request, str(error))
     return HttpResponseRedirect(reverse("admin:account"))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -12,7 +11,7 @@ from django.contrib import messages
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.db.models import Count, Max, Q
+from django.db.models import Max
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.template.loader import render_to_string
@@ -38,7 +37,7 @@ from config.site.sign_in.second_factor import (
     recovery_codes_left,
     recovery_codes_replace,
 )
-from config.site.sign_in.sessions import EndReason, session_id, sessions_end, sessions_of
+from config.site.sign_in.sessions import EndReason, session_counts, session_id, sessions_end, sessions_of
 from config.site.sign_in.throttle import attempt_begin, attempt_failed, attempt_succeeded, logins_unlock
 from config.site.staff_rights import may_manage_user
 
@@ -67,6 +66,15 @@ def factor_off_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
     user = _own_account(request)
     if not _has_factor(user):
         return _without_factor(request)
+    if not user.has_usable_password():
+        return _factor_off(site, request, user)
+    response: HttpResponse = _counting_wrong_passwords(
+        request, user, "password", lambda: _factor_off(site, request, user)
+    )
+    return response
+
+
+def _factor_off(site: AdminSite, request: HttpRequest, user: User) -> HttpResponse:
     form = PasswordAndCodeForm(user, request.POST if request.method == "POST" else None)
     if request.method == "POST" and form.is_valid():
         try:
@@ -115,25 +123,12 @@ def new_codes_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
 
 
 def own_password_page(request: HttpRequest, change: Callable[[], Any]) -> Any:
-    """Run Django's page; count wrong old passwords as failed logins, and record a change of the password.
-
-    This way, no one can guess the password at an unlocked computer.
-    """
-    if request.method != "POST":
-        return change()
+    """Run Django's page; count wrong old passwords as failed logins, and record a change of the password."""
     user = _own_account(request)
-    # Django's page opens no transaction; the change, its audit entry and the count must share one.
-    with transaction.atomic(using="default"):
-        attempt = attempt_begin(username=user.get_username(), address=throttled_address(request))
-        if attempt.locked_until:
-            messages.error(request, locked(attempt).messages[0])
-            return HttpResponseRedirect(request.path)
+
+    def change_and_record() -> Any:
         response = change()
-        if "old_password" in _errors_of(response):
-            attempt_failed(attempt, user_id=user.pk)
-        else:
-            attempt_succeeded(attempt)
-        if isinstance(response, HttpResponseRedirect):
+        if request.method == "POST" and isinstance(response, HttpResponseRedirect):
             record(
                 using="default",
                 action="user.change",
@@ -141,6 +136,29 @@ def own_password_page(request: HttpRequest, change: Callable[[], Any]) -> Any:
                 resource_id=str(user.pk),
                 details={"fields": ["password"]},
             )
+        return response
+
+    return _counting_wrong_passwords(request, user, "old_password", change_and_record)
+
+
+def _counting_wrong_passwords(request: HttpRequest, user: User, field: str, page: Callable[[], Any]) -> Any:
+    """Return the page's response; count an error of its password field as a failed login, and refuse if locked.
+
+    This way, no one can guess the password at an unlocked computer.
+    """
+    if request.method != "POST":
+        return page()
+    # What the page changes, its audit entry and the count must share a transaction.
+    with transaction.atomic(using="default"):
+        attempt = attempt_begin(username=user.get_username(), address=throttled_address(request))
+        if attempt.locked_until:
+            messages.error(request, locked(attempt).messages[0])
+            return HttpResponseRedirect(request.path)
+        response = page()
+        if field in _errors_of(response):
+            attempt_failed(attempt, user_id=user.pk)
+        else:
+            attempt_succeeded(attempt)
     return response
 
 
@@ -152,14 +170,13 @@ def _errors_of(response: HttpResponse) -> Any:
 def sign_ins_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
     """List how each member of staff signs in."""
     _require_manager(request)
-    now = timezone.now()
-    is_open = Q(staff_sessions__ended_at=None, staff_sessions__opened_at__gt=now - _age())
     users = (
         User.objects.using("default")
         .filter(is_staff=True)
-        .annotate(open_count=Count("staff_sessions", filter=is_open), seen=Max("staff_sessions__seen_at"))
+        .annotate(seen=Max("staff_sessions__seen_at"))
         .order_by("username")
     )
+    counts = session_counts()
     with_factor = set(SecondFactor.objects.using("default").values_list("user_id", flat=True))
     linked = set(LinkedIdentity.objects.using("default").values_list("user_id", flat=True))
     rows = [
@@ -168,7 +185,7 @@ def sign_ins_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
             _yes(user.is_active, _("active"), _("inactive")),
             _yes(user.pk in with_factor and settings.SECOND_FACTOR != "off", _("on"), _("off")),
             _("linked") if user.pk in linked else "-",
-            user.open_count,
+            counts.get(user.pk, 0),
             _moment(user.seen),
         ]
         for user in users
@@ -325,7 +342,3 @@ def _yes(is_so: bool, yes: str, no: str) -> str:
 
 def _moment(moment: Any) -> str:
     return date_format(timezone.localtime(moment), "SHORT_DATETIME_FORMAT") if moment else "-"
-
-
-def _age() -> timedelta:
-    return timedelta(seconds=settings.SESSION_COOKIE_AGE)

@@ -208,6 +208,10 @@ def test_a_superuser_links_their_account_themselves(provider: OpenIDServer, supe
         assert browser.get(f"{START}?link={forged}")["Location"] == "/admin/account/"
     link = link_on_page(browser)
     assert sign_in(provider, browser, link)["Location"] == "/admin/account/"
+    provider.document = {"issuer": "https://elsewhere.example"}
+    page = browser.get(link, follow=True).content.decode()
+    assert "Example did not answer as expected." in page and "<h1" in page
+    provider.document = {}
     assert "Linked to an account at" in browser.get("/admin/account/").content.decode()
     client = Client()
     assert sign_in(provider, client)["Location"] == "/admin/" and is_logged_in(client)

@@ -13,7 +13,7 @@ from django.test import Client
 from django.utils import timezone
 
 from config.site.sign_in.models import StaffSession
-from config.site.sign_in.sessions import SESSION_ID
+from config.site.sign_in.sessions import SESSION_ID, session_counts
 from tests.config.site.sign_in.logging_in import actions, entries, is_logged_in, log_in
 from tests.support.staff import PASSWORD, give_role, make_user
 
@@ -93,6 +93,7 @@ def test_a_session_ends_by_idleness_and_by_age(staff: User, column: str, age: ti
     StaffSession.objects.filter(pk=row_of(client).pk).update(**{column: timezone.now() - age})
     other = logged_in(staff)
     assert other.get(ACCOUNT).content.decode().count('name="end"') == 0
+    assert session_counts()[staff.pk] == 1
     assert client.get("/t/no-such-tenant/admin/").status_code == 302
     assert says in reason_of(client)
     ended = StaffSession.objects.get(user=staff, ended_at__isnull=False)
@@ -116,20 +117,22 @@ def test_changing_ones_own_password_ends_the_other_sessions(staff: User) -> None
     form = {"old_password": PASSWORD, "new_password1": new, "new_password2": new}
     assert mine.post("/admin/password_change/", form).status_code == 302
     assert (is_logged_in(mine), is_logged_in(other)) == (True, False)
+    assert reason_of(other) == "You were logged out because your password was changed."
     assert StaffSession.objects.filter(user=staff, ended_at=None).count() == 1
 
 
 def test_deactivation_and_lost_rights_end_sessions(staff: User) -> None:
     _save(staff, is_superuser=True)
-    losses: list[Callable[[], None]] = [
-        lambda: _save(staff, is_superuser=False),
-        lambda: _save(staff, is_active=False),
+    losses: list[tuple[Callable[[], None], str]] = [
+        (lambda: _save(staff, is_superuser=False), "your rights were changed."),
+        (lambda: _save(staff, is_active=False), "your account was deactivated."),
     ]
-    for lose in losses:
+    for lose, reason in losses:
         client = logged_in(staff)
         assert is_logged_in(client)
         lose()
         assert not is_logged_in(client)
+        assert reason_of(client) == f"You were logged out because {reason}"
     _save(staff, is_active=True)
     client = logged_in(staff)
     staff.first_name = "Ann"

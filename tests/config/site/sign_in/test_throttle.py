@@ -14,9 +14,9 @@ from django.test import Client
 from django.utils import timezone
 
 from audit.control.models import ControlAuditLog
-from config.site.sign_in.models import FailedLogins
+from config.site.sign_in.models import FailedLogins, SecondFactor
 from config.site.sign_in.throttle import logins_unlock, name_digest
-from tests.config.site.sign_in.logging_in import actions, alerts, entries, is_logged_in, log_in
+from tests.config.site.sign_in.logging_in import actions, alerts, enrol, entries, is_logged_in, log_in
 from tests.support.staff import PASSWORD
 
 LOCKED = "Too many failed attempts. Wait 15 minutes, then try again."
@@ -139,3 +139,19 @@ def test_an_open_screen_is_no_place_to_guess_the_password(staff: User, address: 
     assert LOCKED in change(PASSWORD)
     assert actions(staff) == ["login.complete"] + ["login.fail"] * 9 + ["login.lock"]
     assert alerts(log_in(Client(), staff.username, address=address)) == [LOCKED]
+
+
+def test_turning_off_the_second_factor_is_no_place_to_guess_it_either(staff: User, address: str) -> None:
+    _secret, codes = enrol(staff)
+    client = Client(REMOTE_ADDR=address)
+    client.force_login(staff)
+
+    def turn_off(password: str, code: str) -> str:
+        given = {"password": password, "code": code}
+        return str(client.post("/admin/account/second-factor/off/", given, follow=True).content.decode())
+
+    for _time in range(5):
+        assert LOCKED not in turn_off("wrong", "000000")
+    assert LOCKED in turn_off(PASSWORD, codes[0])
+    assert SecondFactor.objects.filter(user=staff).exists()
+    assert actions(staff)[-6:] == ["login.fail"] * 5 + ["login.lock"]
