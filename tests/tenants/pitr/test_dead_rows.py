@@ -5,11 +5,21 @@ from __future__ import annotations
 import psycopg
 import pytest
 from django.db import connections
+from django.db.models import Model
 from pytest_django import Settings
 
 from tenants.erasure.delete import tenant_delete
 from tenants.erasure.verify import erasures_verify
-from tenants.models import Erasure, Tenant
+from tenants.models import (
+    Backup,
+    BatchTenant,
+    Erasure,
+    MigrationBatch,
+    OperationRequest,
+    Restore,
+    Tenant,
+    TenantOperation,
+)
 from tenants.pitr.dead_rows import OWNER, superseded_remove
 from tenants.retention.prune import backup_prune
 from tests.tenants.support.erased import forge, forget_erasure
@@ -52,3 +62,28 @@ def test_who_does_not_own_the_tables_rewrites_nothing(tenant: Tenant, monkeypatc
     assert Erasure.objects.get(pk=row.pk).rewritten_at is None
     assert superseded_remove()
     forget_erasure(row)
+
+
+@pytest.mark.parametrize(
+    ("model", "column"),
+    [
+        (Tenant, "name"),
+        (Backup, "manifest"),
+        (Backup, "error"),
+        (Backup, "verify_error"),
+        (Restore, "report"),
+        (TenantOperation, "error"),
+        (OperationRequest, "error"),
+        (MigrationBatch, "error"),
+        (BatchTenant, "error"),
+    ],
+)
+def test_statistics_keep_no_values_of_columns_that_an_erasure_clears(
+    model: type[Model], column: str, settings: Settings
+) -> None:
+    with psycopg.connect(**control_url(settings)) as connection:  # type: ignore[arg-type]
+        found = connection.execute(
+            "SELECT attstattarget FROM pg_attribute WHERE attrelid = %s::regclass AND attname = %s",
+            [model._meta.db_table, column],
+        ).fetchone()
+    assert found == (0,)
