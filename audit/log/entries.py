@@ -58,18 +58,29 @@ def log_export(*, using: str) -> Iterator[bytes]:
     last one's hash. The iterator yields a batch of lines at a time and needs no transaction.
     """
     log = _log(using)
+    table: LiteralString = "control_audit_logs" if log is ControlAuditLog else "audit_logs"
+    entries = None
+    while entries is None:
+        entries = _export_recorded(using, log, table)
+    return audit_pages(using, table, entries)
+
+
+def _export_recorded(using: str, log: type[AuditLog] | type[ControlAuditLog], table: str) -> int | None:
+    """Record an export of the entries so far; return their number, or None if another entry was appended meanwhile."""
     with transaction.atomic(using=using):
         last = log.objects.using(using).order_by("-sequence").values_list("sequence", "entry_hash").first()
         entries, head = last or (0, "")
-        table: LiteralString = "control_audit_logs" if log is ControlAuditLog else "audit_logs"
-        record(
+        entry = record(
             using=using,
             action="audit.export",
             resource_type="audit_log",
             resource_id=table,
             details={"entries": entries, "head": head},
         )
-    return audit_pages(using, table, entries)
+        if entry.sequence == entries + 1:
+            return int(entries)
+        transaction.set_rollback(True, using=using)
+    return None
 
 
 def _log(using: str) -> type[AuditLog] | type[ControlAuditLog]:

@@ -82,7 +82,10 @@ def parse_line(line: bytes) -> tuple[list[str | None], str]:
     Raises ValueError, KeyError or TypeError if the line is not an entry.
     """
     document = parse_json(line)
-    return [document[name] for name in FIELDS], document["entry_hash"]
+    fields, claimed = [document[name] for name in FIELDS], document["entry_hash"]
+    if not isinstance(claimed, str) or not all(field is None or isinstance(field, str) for field in fields):
+        raise TypeError("a field is not text")
+    return fields, claimed
 
 
 def lines_check(lines: Iterable[bytes], identity: UUID) -> tuple[int | None, ChainHead]:
@@ -91,10 +94,11 @@ def lines_check(lines: Iterable[bytes], identity: UUID) -> tuple[int | None, Cha
     for number, line in enumerate(lines, start=1):
         try:
             fields, claimed = parse_line(line)
+            is_next = (fields[0], fields[1], claimed) == (str(number), head.hash, entry_hash(fields))
+        # A `ValueError` may also be a lone surrogate, which cannot be encoded.
         except (ValueError, KeyError, TypeError):
             return number, head
-        follows = (fields[0], fields[1]) == (str(number), head.hash)
-        if not follows or claimed != entry_hash(fields):
+        if not is_next:
             return number, head
         head = ChainHead(number, claimed)
     return None, head

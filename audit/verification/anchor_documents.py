@@ -50,7 +50,7 @@ def documents_kept(place: Place) -> Iterator[Kept]:
     for name, content in place.versions(PREFIX):
         try:
             document = Document.parse(content)
-        except (ValueError, KeyError, TypeError):
+        except ValueError:
             document = None
         yield Kept(name, _sha256(content), document)
 
@@ -68,7 +68,7 @@ def link_problems(links: dict[tuple[str, str], tuple[str, str] | None]) -> Itera
             }
     first = sorted(name for (name, _digest), previous in links.items() if previous is None)
     for name in first[1:]:
-        yield _("%(name)s is not linked to an older document, although older documents exist.") % {"name": name}
+        yield _("%(name)s is not linked to an older document, although there are other documents.") % {"name": name}
 
 
 def _newest(place: Place) -> tuple[str, str] | None:

@@ -11,13 +11,36 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, Field
 
 from audit.control.models import AuditAnchor
 from config.base.json_text import parse_json
 
 FORMAT = "seo-gen audit anchors 1"
+
+
+class _AnchorFields(BaseModel):
+    tenant: str
+    identity: UUID | None
+    sequence: int = Field(ge=0, lt=2**63)
+    hash: str
+    guards: str
+    at: AwareDatetime
+
+
+class _PreviousFields(BaseModel):
+    name: str
+    sha256: str
+
+
+class _DocumentFields(BaseModel):
+    format: Literal["seo-gen audit anchors 1"]
+    run: UUID
+    previous: _PreviousFields | None
+    anchors: list[_AnchorFields]
 
 
 @dataclass(frozen=True)
@@ -44,19 +67,6 @@ class Anchor:
         }
 
     @classmethod
-    def of_document(cls, document: dict[str, Any]) -> Anchor:
-        """Parse an anchor. Raises ValueError, KeyError or TypeError if it is not one."""
-        identity = document["identity"]
-        return cls(
-            tenant_id=str(document["tenant"]),
-            identity=UUID(identity) if identity is not None else None,
-            sequence=int(document["sequence"]),
-            hash=str(document["hash"]),
-            guard_hash=str(document["guards"]),
-            at=datetime.fromisoformat(document["at"]),
-        )
-
-    @classmethod
     def of_row(cls, row: AuditAnchor) -> Anchor:
         return cls(row.tenant_id, row.identity, row.sequence, row.hash, row.guard_hash, row.created_at)
 
@@ -78,15 +88,14 @@ class Document:
 
     @classmethod
     def parse(cls, content: bytes) -> Document:
-        """Parse a document. Raises ValueError, KeyError or TypeError if it is not one."""
-        found = parse_json(content)
-        if found["format"] != FORMAT:
-            raise ValueError(found["format"])
-        previous = found["previous"]
+        """Parse a document. Raises ValueError if it is not one."""
+        found = _DocumentFields.model_validate(parse_json(content))
         return cls(
-            run=UUID(found["run"]),
-            previous=(str(previous["name"]), str(previous["sha256"])) if previous else None,
-            anchors=[Anchor.of_document(one) for one in found["anchors"]],
+            run=found.run,
+            previous=(found.previous.name, found.previous.sha256) if found.previous else None,
+            anchors=[
+                Anchor(one.tenant, one.identity, one.sequence, one.hash, one.guards, one.at) for one in found.anchors
+            ],
         )
 
 

@@ -1,6 +1,9 @@
 """`record`: who did what, in the same transaction as the change or not at all."""
 
+import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -10,7 +13,7 @@ from audit.control.models import ControlAuditLog
 from audit.errors import AuditOutsideTransaction, DetailsNotJson, UnknownAction
 from audit.log.actions import ACTIONS
 from audit.log.actor import acting_as
-from audit.log.entries import record
+from audit.log.entries import log_export, record
 from audit.models import AuditLog
 from tenants.models import Tenant
 from tenants.routing.context import tenant_context
@@ -116,3 +119,26 @@ def test_a_backslash_before_u0000_is_ordinary_text() -> None:
 
 def test_action_names_are_a_noun_and_a_verb() -> None:
     assert all(len(action.rsplit(".", 1)) == 2 and action == action.lower() for action in ACTIONS)
+
+
+def test_an_entry_appended_while_an_export_begins_is_exported(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    appended: list[str] = []
+
+    def append() -> None:
+        with tenant_context(tenant) as alias, transaction.atomic(using=alias):
+            record(using=alias, action="run.create", resource_type="run", resource_id="meanwhile")
+
+    def append_first(**given: Any) -> Any:
+        if not appended:
+            appended.append("meanwhile")
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(append).result()
+        return record(**given)
+
+    monkeypatch.setattr("audit.log.entries.record", append_first)
+    with tenant_context(tenant) as alias:
+        lines = [json.loads(line) for part in log_export(using=alias) for line in part.splitlines()]
+        entry = AuditLog.objects.using(alias).get(action="audit.export")
+    assert lines[-1]["resource_id"] == "meanwhile"
+    assert entry.details == {"entries": len(lines), "head": lines[-1]["entry_hash"]}
+    assert (entry.sequence, entry.previous_hash) == (len(lines) + 1, lines[-1]["entry_hash"])
