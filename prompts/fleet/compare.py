@@ -76,7 +76,8 @@ def sources_of(tenant_id: str, steps: Sequence[str], version: int | None) -> lis
     """Return the versions to copy: the active ones of `steps` (empty: of all steps), or `version` of a single step.
 
     Raises `UnknownTenant` or `TenantNotActive`, `UnknownPrompt` if a version does not exist, `InvalidPrompt` if
-    `version` is given without exactly one step, or what `check_agreement` raises for a version that cannot be used.
+    `version` is given without exactly one step or if the tenant has no active prompts, or what `check_agreement` raises
+    for a version that cannot be used.
     """
     if version is not None and len(set(steps)) != 1:
         raise InvalidPrompt(
@@ -88,6 +89,11 @@ def sources_of(tenant_id: str, steps: Sequence[str], version: int | None) -> lis
             prompts = [prompt_get(alias=alias, step=step, version=version) for step in dict.fromkeys(steps)]
         else:
             prompts = list(prompt_versions(alias=alias).filter(is_active=True))
+        if not prompts:
+            raise InvalidPrompt(
+                _("Tenant %(id)s has no active prompts, so there is nothing to copy.") % {"id": tenant_id},
+                code="prompt_copy_empty",
+            )
         for prompt in prompts:
             check_agreement(prompt)
     return [

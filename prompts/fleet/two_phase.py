@@ -175,7 +175,9 @@ def _commit(batch: Batch) -> CopyReport:
     if problems:
         batch.problems += problems
         return batch.report("unfinished")
-    batch.problems += lost(batch.record, batch.ended, workers=batch.workers).values()
+    missed = lost(batch.record, batch.ended, workers=batch.workers)
+    batch.problems += missed.values()
+    batch.changes = {tenant: changes for tenant, changes in batch.changes.items() if tenant not in missed}
     return batch.end(BatchStatus.COMPLETED)
 
 

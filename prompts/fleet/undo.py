@@ -33,16 +33,17 @@ def prompt_copy_undo(
     """In each tenant of the copy, activate the versions that were active before it; return a report.
 
     A step that had no active version is left without one. The copied versions stay, inactive. A tenant whose active
-    version is no longer the copied one fails the whole undo; one that has been erased since, or is being erased, is
-    left out. Failures of tenants are reported in `problems`. Raises `CopyNotUndone`, `TenantNotActive`, `FleetBusy`, or
-    `FleetUnfinished` or `TenantUnfinished` if an interrupted operation, such as this one, must be recovered.
+    version is no longer the copied one fails the whole undo; one that the copy did not reach, or that has been erased
+    since or is being erased, is left out. Failures of tenants are reported in `problems`. Raises `CopyNotUndone`,
+    `TenantNotActive`, `FleetBusy`, or `FleetUnfinished` or `TenantUnfinished` if an interrupted operation, such as this
+    one, must be recovered.
     """
     with fleet_lock():
         require_fleet_finished()
         copy = _copy(batch_id)
         living = tenants_existing().exclude(status=TenantStatus.DELETING)
         rows = copy.tenants.using(CONTROL).filter(tenant_id__in=living.values("pk"))
-        changes: dict[str, list[Change]] = {row.tenant_id: row.changes or [] for row in rows}
+        changes: dict[str, list[Change]] = {row.tenant_id: row.changes for row in rows if row.changes}
         tenants = tenants_for_batch(sorted(changes))
         record = copy_begin(
             version=copy.version,

@@ -188,8 +188,8 @@ def end_all(
 def lost(batch: MigrationBatch, committed: Collection[str], *, workers: int) -> dict[str, str]:
     """Return {tenant id: sentence} for tenants that a committed batch did not change; skip the `committed` ones.
 
-    Someone else must have rolled back their prepared transactions. Raises `ServerError` or Django's `Error` if a
-    database cannot be read.
+    Their rows lose the changes that were recorded, so that an undo leaves them out. Someone else must have rolled back
+    their prepared transactions. Raises `ServerError` or Django's `Error` if a database cannot be read.
     """
 
     def is_lost(row: BatchTenant) -> bool:
@@ -212,6 +212,7 @@ def lost(batch: MigrationBatch, committed: Collection[str], *, workers: int) -> 
                 else _("Someone else rolled back its prepared transaction, so its prompts were not changed.")
             )
             problems[row.tenant_id] = str(MigrationFailed(row.tenant_id, reason))
+    batch.tenants.using(CONTROL).filter(tenant_id__in=problems).update(changes=None)
     return problems
 
 

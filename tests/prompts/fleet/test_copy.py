@@ -12,8 +12,9 @@ from django.core.management import call_command
 from audit.control.models import ControlAuditLog
 from audit.models import AuditLog
 from config.base.command import Refusal
-from prompts.errors import PromptMismatch, UnknownPrompt
+from prompts.errors import InvalidPrompt, PromptMismatch, UnknownPrompt
 from prompts.fleet.copy import prompt_copy
+from prompts.fleet.undo import prompt_copy_undo
 from prompts.models import Prompt
 from prompts.services import prompt_activate
 from tenants.errors import FleetUnfinished
@@ -21,7 +22,7 @@ from tenants.fleet.batch import batch_decide, batch_end
 from tenants.fleet.two_phase import end_all
 from tenants.lifecycle.status import tenant_statuses
 from tenants.lifecycle.suspend import tenant_suspend
-from tenants.models import BatchStatus, DatabaseServer, Tenant
+from tenants.models import BatchStatus, DatabaseServer, MigrationBatch, Tenant
 from tenants.routing.context import tenant_context
 from tenants.schema.inspection import database_of
 from tenants.types import BatchProgress
@@ -257,6 +258,35 @@ def test_a_prepared_transaction_that_someone_else_rolled_back_is_reported(trio: 
         in (recovery.reason)
     )
     assert active_text(others[0]) == TEXT and active_text(others[1]) != TEXT
+    # It has nothing to undo, and does not keep the other from its undo.
+    before = rows_of(others[1:])
+    undone = prompt_copy_undo(batch_id=str(newest_batch().pk))
+    assert (undone.outcome, undone.tenant_count, undone.problems) == ("completed", 1, [])
+    assert active_text(others[0]) != TEXT and rows_of(others[1:]) == before
+
+
+def test_a_tenant_that_missed_the_copy_is_not_reported_as_changed(trio: list[Tenant]) -> None:
+    source, *others = trio
+
+    def sabotage(progress: BatchProgress) -> None:
+        if (progress.phase, progress.done) == ("commit", 0):
+            with as_owner(others[1]) as connection:
+                connection.autocommit = True
+                connection.execute(f"ROLLBACK PREPARED '{newest_batch().gid(database_of(others[1]))}'")
+
+    report = prompt_copy(from_tenant_id=source.id, tenant_ids=ids(others), on_progress=sabotage)
+    assert report.outcome == "completed" and len(report.problems) == 1
+    assert {one.tenant_id for one in report.differences} == {others[0].id}
+
+
+def test_without_active_prompts_there_is_nothing_to_copy(trio: list[Tenant]) -> None:
+    source, *others = trio
+    with tenant_context(source) as alias:
+        Prompt.objects.using(alias).update(is_active=False)
+    batches = MigrationBatch.objects.count()
+    with pytest.raises(InvalidPrompt, match=f"Tenant {source.id} has no active prompts, so there is nothing to copy"):
+        prompt_copy(from_tenant_id=source.id, tenant_ids=ids(others))
+    assert MigrationBatch.objects.count() == batches
 
 
 def test_ctrl_c_rolls_back(trio: list[Tenant]) -> None:
