@@ -16,6 +16,7 @@ from config.stack.paths import CHECKOUT
 from config.stack.state import load_state, locked, save_state
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+APPS = ("audit", "config", "llm", "prompts", "runs", "tenants")
 DATABASE_VARIABLES = ("DATABASE_URL", "DATABASE_OWNER_URL", "TENANT_SERVER_URL")
 
 
@@ -114,5 +115,5 @@ def _fingerprint(home: stack.Home) -> str:
 
 def _sources() -> Iterator[Path]:
     seeds = ("llm/catalogue.py", "llm/services.py", "tenants/lifecycle/setup.py")
-    patterns = ("requirements.txt", "*/migrations/*.py", "*/*/migrations/*.py", *seeds)
-    return (path for pattern in patterns for path in CHECKOUT.glob(pattern))
+    migrations = (f"{app}/**/migrations/*.py" for app in APPS)
+    return (path for pattern in ("requirements.txt", *migrations, *seeds) for path in CHECKOUT.glob(pattern))

@@ -6,11 +6,12 @@ runs before the settings, which read the variables that it supplies.
 
 from config.stack.environment import settings_from_stack
 from config.stack.errors import StackError
-from config.stack.lifecycle import NAMES, ServiceStatus, ensure_started, start, status, stop
+from config.stack.lifecycle import NAMES, NAMES_WITH_PORT, ServiceStatus, ensure_started, start, status, stop
 from config.stack.paths import Home, find_home
 
 __all__ = [
     "NAMES",
+    "NAMES_WITH_PORT",
     "Home",
     "ServiceStatus",
     "StackError",

@@ -19,6 +19,7 @@ from config.stack.workers import Beat, Web, Worker
 WORKERS: tuple[Service, ...] = (Worker(), Beat(), Web())
 SERVICES: tuple[Service, ...] = (*SERVERS, *WORKERS)
 NAMES = tuple(service.name for service in SERVICES)
+NAMES_WITH_PORT = tuple(service.name for service in SERVICES if service.has_port)
 # Backends of a killed PostgreSQL hold its shared memory until they notice.
 RETRY_WAIT_S = 10.0
 RETRY_STEP_S = 0.2
@@ -196,7 +197,7 @@ class _Starter:
 
     def _fixed_port(self, service: Service) -> int | None:
         raw = self.ports.get(service.name) or os.environ.get(service.port_variable)
-        if not raw:
+        if not raw or not service.has_port:
             return None
         try:
             port = int(raw)

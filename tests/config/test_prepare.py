@@ -3,7 +3,11 @@
 import json
 from pathlib import Path
 
+from django.apps import apps
+
 from config import stack
+from config.prepare import _sources
+from config.stack.paths import CHECKOUT
 from tests.support.program import seo_gen
 
 
@@ -19,3 +23,17 @@ def test_stack_start_in_a_fresh_home_leaves_everything_running_and_prepared(tmp_
         assert json.loads(created.stdout)["status"] == "active", created.stderr
     finally:
         stack.stop(home)
+
+
+def test_a_new_migration_of_any_app_leads_to_a_setup() -> None:
+    folders = {Path(app.path) / "migrations" for app in apps.get_app_configs() if CHECKOUT in Path(app.path).parents}
+    ours = {path for folder in folders if ".venv" not in folder.parts for path in folder.glob("*.py")}
+    assert len(ours) > 40
+    assert ours <= set(_sources())
+
+
+def test_a_port_is_refused_for_a_service_that_has_none(tmp_path: Path) -> None:
+    refused = seo_gen("stack", "start", "--port", "worker=8000", SEO_GEN_HOME=str(tmp_path / "home"))
+    assert refused.returncode == 2
+    assert 'No service named "worker" has a port. These services have one: postgres, valkey,' in refused.stderr
+    assert not (tmp_path / "home").exists()

@@ -50,11 +50,11 @@ class Command(OperatorCommand):
             raise Refusal(
                 _("--port must be SERVICE=PORT, such as web=8000."), returncode=2, code="port_option_invalid"
             ) from error
-        unknown = sorted(set(ports) - set(stack.NAMES))
+        unknown = sorted(set(ports) - set(stack.NAMES_WITH_PORT))
         if unknown:
-            message = _('There is no service "%(service)s". The services are: %(names)s.')
+            message = _('No service named "%(service)s" has a port. These services have one: %(names)s.')
             raise Refusal(
-                message % {"service": unknown[0], "names": ", ".join(stack.NAMES)},
+                message % {"service": unknown[0], "names": ", ".join(stack.NAMES_WITH_PORT)},
                 returncode=2,
                 code="service_not_found",
             )
