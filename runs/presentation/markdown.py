@@ -17,6 +17,8 @@ TAGS = {
 }
 ATTRIBUTES = {"a": {"href", "title"}, "ol": {"start"}}
 SCHEMES = {"http", "https", "mailto"}
+# Without the slashes, "https:/admin/" and "https:admin/" lead to this site.
+ELSEWHERE = ("http://", "https://", "mailto:")
 # The rest of a longer text is not rendered: rendering is for articles.
 MAX_CHARS = 1024 * 1024
 
@@ -50,11 +52,8 @@ def article_context(text: str) -> dict[str, Any]:
 
 
 def _only_elsewhere(element: str, attribute: str, value: str) -> str | None:
-    """Return the attribute's value; None, which removes it, for a link whose scheme is not in `SCHEMES`.
-
-    A relative link has no scheme, and would lead to this site.
-    """
-    if (element, attribute) == ("a", "href") and value.partition(":")[0].lower() not in SCHEMES:
+    """Return the attribute's value; None, which removes it, for a link that may lead to this site."""
+    if (element, attribute) == ("a", "href") and not value.lower().startswith(ELSEWHERE):
         return None
     return value
 

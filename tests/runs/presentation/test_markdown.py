@@ -58,6 +58,11 @@ def test_only_harmless_elements_and_attributes_are_left(text: str) -> None:
         assert given.get("href", "https://").startswith(("https://", "http://", "mailto:")), text
 
 
+@pytest.mark.parametrize("address", ["/admin/", "//", "https:/admin/", "HTTPS:admin/", "http:", "https:\\\\a", "?a"])
+def test_a_link_that_may_lead_to_this_site_has_no_address(address: str) -> None:
+    assert "href" not in article_html(f"[x]({address})")
+
+
 def test_an_article_is_rendered() -> None:
     html = article_html("# 見出し\n\n本文 **強調** [x](https://a.example/?a=1&b=2)\n\n- one\n\n| a |\n|---|\n| b |\n")
     for part in ("<h1>見出し</h1>", "<strong>強調</strong>", "<li>one</li>", "<td>b</td>"):
