@@ -28,7 +28,8 @@ SERVER_ERROR = 500
 # Attributes of every record; any others came with `extra`.
 USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 PLAIN_WORD = re.compile(r"[^\s\"'=\\\x00-\x1f\x7f]+")
-CREDENTIALS = re.compile(r"(?<=://)[^\s/@]*@")
+# Up to the last @: a password may contain others.
+CREDENTIALS = re.compile(r"(?<=://)[^\s/?#]*@")
 SECRET_VARIABLE = re.compile(r"(KEY|KEYS|PASSWORD|SECRET|TOKEN)$")
 SECRET_MIN_LENGTH = 8
 

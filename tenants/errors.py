@@ -476,7 +476,7 @@ class EncryptionKeyError(TenantError):
 def reason_of(error: BaseException) -> str:
     """Return the first line of the error's message, without the credentials of URLs and without its full stop."""
     first = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return bare(re.sub(r"//[^@\s]*@", "//", first))
+    return bare(re.sub(r"//\S*@", "//", first))
 
 
 def reason_of_disk(error: OSError) -> str:

@@ -105,7 +105,7 @@ def test_a_traceback_follows_an_error_alone(plain: logging.Formatter) -> None:
 
 
 def test_secrets_are_masked_wherever_they_stand(plain: logging.Formatter, as_json: logging.Formatter) -> None:
-    text = f"redis://:pass-word@host/0 {SECRET}"
+    text = f"redis://:pass-word@x@host/0 {SECRET}"
     for formatter in (plain, as_json):
         line = formatter.format(record("%s", text, address=text, exc_info=raised()))
         assert SECRET not in line and "pass-word" not in line and "hidden" not in line
