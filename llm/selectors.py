@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import fields
+from datetime import UTC, datetime
 from typing import LiteralString
 
 from django.db import DEFAULT_DB_ALIAS
@@ -75,6 +76,8 @@ def resolve_model(provider_id: str, model_class: str) -> ResolvedModel:
 def newest_model(provider: LLMProvider, models: Sequence[LLMModel], model_class: str) -> LLMModel:
     """Return the one of `models`, which are all of the provider's, that `resolve_model` chooses.
 
+    A model whose retirement date has come is chosen only if there is no other.
+
     Raises `InactiveProvider`, `InvalidModelClass` or `NoActiveModel`.
     """
     if not provider.is_active:
@@ -85,7 +88,8 @@ def newest_model(provider: LLMProvider, models: Sequence[LLMModel], model_class:
     active = [model for model in of_class or models if model.is_active]
     if not active:
         raise NoActiveModel(provider.pk, model_class=model_class)
-    return max(active, key=lambda model: model.pk)
+    today = datetime.now(UTC).date()
+    return max(active, key=lambda model: (model.retires_on is None or model.retires_on > today, model.pk))
 
 
 def resolve_named_model(provider_id: str, model_name: str) -> ResolvedModel:

@@ -37,7 +37,9 @@ def declared_variables(document: object) -> tuple[PromptVariable, ...]:
     except ValidationError as error:
         raise InvalidPrompt(_("Prompt variables: %(problem)s.") % {"problem": first_problem(error)}) from error
     if not is_storable(document):
-        raise InvalidPrompt(_("Prompt variables: a text contains a NUL character or an unpaired surrogate."))
+        raise InvalidPrompt(
+            _("Prompt variables: a value cannot be stored (a NUL character, an unpaired surrogate, NaN or infinity).")
+        )
     names = [variable.name for variable in variables]
     for name in names:
         if names.count(name) > 1:

@@ -129,6 +129,7 @@ def _model(alias: str, step: str, provider_id: str | None, model_class: str | No
         raise InvalidPrompt(
             _("Step %(step)s is not in the pipeline, so it has no model.") % {"step": step},
             hint=_("Add the step in the admin under Pipeline, or name a provider: `seo-gen prompt test --provider`."),
+            page_hint=_("Add the step on the page “Pipeline”."),
             code="prompt_without_model",
         )
     return resolve_model(provider_id, model_class or "standard")

@@ -24,15 +24,17 @@ _EXPECTED = {
 def first_problem(error: ValidationError) -> str:
     """Describe the first error in one clause without a full stop, such as "language must be ja or en, not 'fr'"."""
     finding = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in finding["loc"])
+    # Positions count from 0, as in JSONPath: steps[0].provider.
+    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in finding["loc"]).lstrip(".")
     return f"{where} {_clause(finding)}".lstrip()
 
 
 def is_storable(document: object) -> bool:
     """Return whether PostgreSQL's jsonb can store the document: it has no U+0000 and no unpaired surrogate."""
     try:
-        encoded = json.dumps(document, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
+        encoded = json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
+    # Also what a lone surrogate raises.
+    except ValueError:
         return False
     return not _NUL.search(encoded)
 

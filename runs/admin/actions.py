@@ -333,26 +333,26 @@ class RunActions(ReadOnlyAdmin):
     def pause_selected(self, request: HttpRequest, queryset: QuerySet[Run]) -> None:
         report = self._change_selected(request, queryset, run_pause)
         done = ngettext("%(n)d run was paused.", "%(n)d runs were paused.", report["done"])
-        _tell(request, report, done)
+        _tell(request, report, done, report["done"])
 
     @admin.action(description=gettext_lazy("Resume selected runs"), permissions=["control"])
     def resume_selected(self, request: HttpRequest, queryset: QuerySet[Run]) -> None:
         report = self._change_selected(request, queryset, run_resume)
-        done = ngettext("%(n)d run was resumed.", "%(n)d runs were resumed.", report["done"])
-        _tell(request, report, done)
+        count = report["done"] - _waiting(report)
+        _tell(request, report, ngettext("%(n)d run was resumed.", "%(n)d runs were resumed.", count), count)
         _tell_of_reviews(request, report)
 
     @admin.action(description=gettext_lazy("Approve selected runs"), permissions=["review"])
     def approve_selected(self, request: HttpRequest, queryset: QuerySet[Run]) -> None:
         report = self._change_selected(request, queryset, run_approve)
         done = ngettext("%(n)d run was approved.", "%(n)d runs were approved.", report["done"])
-        _tell(request, report, done)
+        _tell(request, report, done, report["done"])
 
     @admin.action(description=gettext_lazy("Retry selected runs"), permissions=["control"])
     def retry_selected(self, request: HttpRequest, queryset: QuerySet[Run]) -> None:
         report = self._change_selected(request, queryset, run_retry)
-        done = ngettext("%(n)d run was retried.", "%(n)d runs were retried.", report["done"])
-        _tell(request, report, done)
+        count = report["done"] - _waiting(report)
+        _tell(request, report, ngettext("%(n)d run was retried.", "%(n)d runs were retried.", count), count)
         _tell_of_reviews(request, report)
 
     @admin.action(description=gettext_lazy("Cancel selected runs"), permissions=["control"])
@@ -395,7 +395,7 @@ class RunActions(ReadOnlyAdmin):
             )
         report = self._change_selected(request, queryset, run_cancel)
         done = ngettext("%(n)d run was cancelled.", "%(n)d runs were cancelled.", report["done"])
-        _tell(request, report, done)
+        _tell(request, report, done, report["done"])
         return None
 
     def _may(
@@ -435,10 +435,10 @@ def _in_words(run: Run) -> str:
     return f"{input_of(run, 'keyword') or run.pk} · {run.get_status_display()}"
 
 
-def _tell(request: HttpRequest, report: RunsReport, done: str) -> None:
-    """Show what a bulk action did; `done` is the sentence about the runs that were changed."""
-    if report["done"]:
-        messages.success(request, done % {"n": report["done"]})
+def _tell(request: HttpRequest, report: RunsReport, done: str, count: int) -> None:
+    """Show what a bulk action did; `done` is the sentence about the `count` runs for which it is true."""
+    if count:
+        messages.success(request, done % {"n": count})
     refusals = [run["message"] for run in report["runs"] if run["outcome"] == "refused"]
     for refusal in refusals[:SHOWN_REFUSALS]:
         messages.error(request, str(refusal))
@@ -450,7 +450,7 @@ def _tell(request: HttpRequest, report: RunsReport, done: str) -> None:
 
 def _tell_of_reviews(request: HttpRequest, report: RunsReport) -> None:
     """Show how many of the runs that were to continue are paused, since their next step needs a review first."""
-    waiting = sum(run["status"] == RunStatus.PAUSED for run in report["runs"])
+    waiting = _waiting(report)
     if waiting:
         text = ngettext(
             "%(n)d run is waiting for a review before it continues.",
@@ -458,6 +458,11 @@ def _tell_of_reviews(request: HttpRequest, report: RunsReport) -> None:
             waiting,
         )
         messages.info(request, text % {"n": waiting})
+
+
+def _waiting(report: RunsReport) -> int:
+    """Return how many of the runs that were to continue are paused."""
+    return sum(run["status"] == RunStatus.PAUSED for run in report["runs"])
 
 
 def _state_of(request: HttpRequest, run_id: str | None) -> tuple[str, str | None]:

@@ -66,7 +66,11 @@ def texts_of(*, alias: str, run: Run) -> list[Text]:
     """Return the run's texts, from the last step to the first: for each, the current text, then those it replaced."""
     steps = list(Step.objects.using(alias).filter(run=run).order_by("position", "id"))
     artifacts = with_truncation(Artifact.objects.using(alias).filter(run=run)).order_by("id")
-    found = {(one.step, one.version): one for one in map(_of_artifact, artifacts) if one is not None}
+    found: dict[tuple[str, str | None], Text] = {}
+    for one in map(_of_artifact, artifacts):
+        # Of an article, `output.json` may be kept too.
+        if one is not None and not (found.get((one.step, one.version), one).is_article and not one.is_article):
+            found[one.step, one.version] = one
     for step in steps:
         if step.output_path and (step.step, None) not in found:
             found[step.step, None] = Text(f"s{step.pk}", step.step, None, False, step.is_truncated, step)

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
+from django.utils.translation import gettext as _
+from pydantic import ValidationError
+
 from llm.types import ResolvedModel
 from prompts.types import PastRun, PromptVariable, VersionUsage
+from prompts.validation import first_problem
 from runs.config import ModelChoice
+from runs.errors import InvalidRunConfig
 from runs.history.usage import prompt_usage
 from runs.history.values import newest_runs, run_values
 from runs.services.plan import step_model
@@ -19,8 +24,14 @@ class RunHistory:
         return prompt_usage(alias=alias, prompt_ids=prompt_ids)
 
     def model(self, *, alias: str, step: str, provider_id: str | None, model_class: str | None) -> ResolvedModel | None:
-        is_chosen = provider_id or model_class
-        choice = ModelChoice(provider=provider_id, model_class=model_class) if is_chosen else None
+        choice = None
+        if provider_id is not None or model_class is not None:
+            try:
+                choice = ModelChoice(provider=provider_id, model_class=model_class)
+            except ValidationError as error:
+                raise InvalidRunConfig(
+                    _("The model cannot be chosen: %(problem)s.") % {"problem": first_problem(error)}
+                ) from error
         return step_model(alias=alias, step=step, choice=choice)
 
     def newest(self, *, alias: str) -> list[PastRun]:

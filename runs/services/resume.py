@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 
 from runs.config import MAX_BUDGET_USD, is_budget
 from runs.errors import InvalidRunConfig
-from runs.models import Run, Step
+from runs.models import PauseCause, Run, Step
 from runs.services.transition import RESUME, change_run, continue_run, current_of, lock_run, lock_steps, record_change
 from tenants.lifecycle.work_mark import mark_working
 from tenants.routing.context import tenant_context
@@ -40,6 +40,9 @@ def run_resume(*, tenant_id: str, run_id: UUID | str, budget_usd: Decimal | None
             if budget_usd is not None:
                 change_run(alias, run, config={**(run.config or {}), "budget_usd": float(budget_usd)})
             current = current_of(run, steps)
+            if cause == PauseCause.BUDGET:
+                # It said why no call was allowed.
+                Step.objects.using(alias).filter(pk=current.pk).update(error_message=None)
             continue_run(
                 alias=alias,
                 tenant_id=tenant_id,

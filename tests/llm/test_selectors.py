@@ -1,3 +1,4 @@
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -53,6 +54,15 @@ class TestResolveModel:
         model = resolve_model("p", "pro")
         assert (model.model_name, model.model_class) == ("only", "standard")
         assert model.max_output_tokens == DEFAULT_MAX_OUTPUT_TOKENS
+
+    def test_a_model_past_its_retirement_date_is_the_last_choice(self, provider: LLMProvider) -> None:
+        today = datetime.now(UTC).date()
+        retired = add(provider, "retired", PRO, retires_on=today)
+        assert resolve_model("p", "pro").model_name == "retired"
+        add(provider, "older", PRO, retires_on=today + timedelta(days=2))
+        LLMModel.objects.filter(pk=retired.pk).delete()
+        add(provider, "retired", PRO, retires_on=today)
+        assert resolve_model("p", "pro").model_name == "older"
 
     def test_an_inactive_class_is_not_replaced(self, provider: LLMProvider) -> None:
         add(provider, "only", STANDARD)

@@ -167,7 +167,7 @@ def test_a_syntax_error_names_its_line(tenant: Tenant, tmp_path: Path, declared:
     [
         ("[", "prompt_file_unreadable", "is not JSON (line 1)."),
         ("[" * 100_000, "prompt_file_unreadable", "cannot be read as JSON."),
-        ('[{"name": "keyword", "type": "colour"}]', "prompt_invalid", "Prompt variables: 0.type must be"),
+        ('[{"name": "keyword", "type": "colour"}]', "prompt_invalid", "Prompt variables: [0].type must be"),
         (
             '[{"name": "keyword", "type": "integer", "default": "one"}]',
             "prompt_invalid",

@@ -96,15 +96,19 @@ def test_an_invalid_template_is_refused_with_its_line(content: str) -> None:
     ("document", "problem"),
     [
         ("keyword", "must be a list, not 'keyword'"),
-        ([{"type": "string"}], "0.name is missing"),
-        ([{"name": "x"}], "0.type is missing"),
-        ([{"name": "x", "type": "text"}], "0.type must be 'string', 'integer', 'boolean' or 'list', not 'text'"),
-        ([{"name": "X y", "type": "string"}], "0.name cannot be 'X y'"),
-        ([{"name": "x", "type": "string", "requird": True}], "0.requird is not a known field"),
-        ([{"name": "x", "type": "string", "required": "yes"}], "0.required must be true or false, not 'yes'"),
-        ([{"name": "x", "type": "string", "default": 3}], "0 has a default that is not of type string"),
-        ([{**KEYWORD, "default": "y"}], "0 has a default although it is required"),
+        ([{"type": "string"}], "[0].name is missing"),
+        ([{"name": "x"}], "[0].type is missing"),
+        ([{"name": "x", "type": "text"}], "[0].type must be 'string', 'integer', 'boolean' or 'list', not 'text'"),
+        ([{"name": "X y", "type": "string"}], "[0].name cannot be 'X y'"),
+        ([{"name": "x", "type": "string", "requird": True}], "[0].requird is not a known field"),
+        ([{"name": "x", "type": "string", "required": "yes"}], "[0].required must be true or false, not 'yes'"),
+        ([{"name": "x", "type": "string", "default": 3}], "[0] has a default that is not of type string"),
+        ([{**KEYWORD, "default": "y"}], "[0] has a default although it is required"),
         ([KEYWORD, KEYWORD], "keyword is declared more than once"),
+        (
+            [{"name": "x", "type": "list", "default": [float("nan")]}],
+            "a value cannot be stored (a NUL character, an unpaired surrogate, NaN or infinity)",
+        ),
     ],
 )
 def test_a_wrong_declaration_is_one_sentence(document: object, problem: str) -> None:

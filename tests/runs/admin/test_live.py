@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from pathlib import PurePosixPath
 from uuid import uuid4
 
 import pytest
@@ -187,6 +188,15 @@ def test_a_version_is_compared_with_the_one_that_it_replaced(browser: Client, fi
                 file_type="text/markdown",
                 file_path=old.path,
                 digest=old.digest,
+                metadata={"version": number},
+            )
+            # As a retry keeps it, after the article's row.
+            Artifact.objects.create(
+                run=filled.run,
+                step="final",
+                file_type="output",
+                file_path=str(PurePosixPath(old.path).with_name("output.json")),
+                digest="0" * 64,
                 metadata={"version": number},
             )
     chosen = {

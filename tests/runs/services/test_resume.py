@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from django.utils import timezone
 
-from runs.models import RunStatus
+from runs.models import PauseCause, Run, RunStatus
 from runs.services.pause import run_pause
 from runs.services.resume import run_resume
 from runs.steps.sweep import tenant_sweep
@@ -66,3 +66,19 @@ def test_a_run_on_hold_whose_first_step_needs_a_review_waits_for_that(tenant: Te
     resumed = run_resume(tenant_id=tenant.pk, run_id=run.pk)
     assert (resumed.status, resumed.pause_cause) == (RunStatus.PAUSED, "review")
     assert str(run.pk) not in [message[1] for message in messages_sent()]
+
+
+def test_a_run_that_a_budget_paused_no_longer_shows_the_budgets_error(tenant: Tenant, in_state: InState) -> None:
+    run = in_state("paused")
+    with tenant_context(tenant) as alias:
+        Run.objects.using(alias).filter(pk=run.pk).update(pause_cause=PauseCause.BUDGET)
+    change_step(tenant, run, "outline", error_message="The run could exceed its budget.")
+    run_resume(tenant_id=tenant.pk, run_id=run.pk)
+    assert steps_of(tenant, run)["outline"].error_message is None
+
+
+def test_a_run_that_a_person_paused_keeps_its_steps_error(tenant: Tenant, in_state: InState) -> None:
+    run = in_state("paused")
+    change_step(tenant, run, "outline", error_message="The provider is overloaded.")
+    run_resume(tenant_id=tenant.pk, run_id=run.pk)
+    assert steps_of(tenant, run)["outline"].error_message == "The provider is overloaded."
