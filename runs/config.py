@@ -47,7 +47,7 @@ MAX_RETRY_BUDGET_S = 30 * 24 * 3600
 # it.
 REVIEW_COMMENT = "review_comment"
 # No real input is larger, and Python refuses to parse integers of thousands of digits.
-_MAX_DIGITS = 18
+MAX_DIGITS = 18
 
 
 def _keyword(value: object) -> object:
@@ -228,8 +228,8 @@ def _require_input_name(name: str) -> None:
 
 
 def _integer(digits: str) -> int:
-    if len(digits.removeprefix("-")) > _MAX_DIGITS:
-        raise ValueError(_("a number has more than %(limit)d digits") % {"limit": _MAX_DIGITS})
+    if len(digits.removeprefix("-")) > MAX_DIGITS:
+        raise ValueError(_("a number has more than %(limit)d digits") % {"limit": MAX_DIGITS})
     return int(digits)
 
 

@@ -83,6 +83,7 @@ LABELS = {
     "required": gettext_lazy("required"),
     "restored_files": gettext_lazy("restored files"),
     "returned_runs": gettext_lazy("runs that came back"),
+    "counts": gettext_lazy("counts"),
     "rows": gettext_lazy("rows"),
     "run_id": gettext_lazy("run"),
     "schema_version": gettext_lazy("schema version"),

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy
 
 from config.base.json_text import parse_json
 from config.base.text import is_blank, strip_invisible
-from runs.config import RunConfig, config_from_document
+from runs.config import MAX_DIGITS, RunConfig, config_from_document
 from runs.errors import InvalidRunConfig, InvalidRunList
 from runs.series.inputs import COMMON, DeclaredInput
 
@@ -31,7 +31,7 @@ ZIP = b"PK\x03\x04"
 DELIMITERS = ",\t;"
 YES, NO = frozenset({"true", "yes", "1", "はい"}), frozenset({"false", "no", "0", "いいえ"})
 WANTED = {
-    "integer": gettext_lazy("Line %(line)d: %(name)s must be a whole number of at most 19 digits, not %(value)s."),
+    "integer": gettext_lazy("Line %(line)d: %(name)s must be a whole number of at most 18 digits, not %(value)s."),
     "boolean": gettext_lazy("Line %(line)d: %(name)s must be yes or no, not %(value)s."),
     "list": gettext_lazy("Line %(line)d: %(name)s must be items separated by ; or a JSON list, not %(value)s."),
 }
@@ -195,7 +195,8 @@ def _value(line: int, one: DeclaredInput | None, name: str, cell: str) -> object
 
 
 def _integer(text: str) -> int:
-    if len(text) > len(str(2**63)):
+    # int() takes quadratic time for a text of many digits.
+    if len(text.removeprefix("-")) > MAX_DIGITS:
         raise ValueError(text)
     return int(text)
 

@@ -240,7 +240,7 @@ def _check_variable(
                 )
                 % wanted
             )
-        if variable.required and inputs[variable.name] == "":
+        if variable.required and inputs[variable.name] in ("", []):
             raise InvalidRunConfig(
                 _("Prompt %(id)d (%(prompt)s) requires %(name)s, but it is empty in the run's configuration.") % wanted
             )

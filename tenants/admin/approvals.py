@@ -230,12 +230,17 @@ def _price_lines(given: dict[str, Any]) -> list[str]:
     now: dict[str, Any] = given.get("replaces", {})
     new: dict[str, Any] = given["prices"]
     changes = [
-        f"{unit}: {now.get(unit, '-')} → {new.get(unit, '-')}"
+        f"{_unit(unit)}: {now.get(unit, '-')} → {new.get(unit, '-')}"
         for unit in sorted({*now, *new})
         if now.get(unit) != new.get(unit)
     ]
     named = {"model": given["model"], "day": given["valid_from"]}
     return [_("Prices of %(model)s from %(day)s, in USD per 1,000 tokens:") % named, *changes]
+
+
+def _unit(unit: str) -> str:
+    # The only value that is not a price.
+    return _("long context above (tokens)") if unit == "long_context_over" else unit
 
 
 def _arguments(row: Approval) -> str:

@@ -452,8 +452,9 @@ def _forget(tenant: Tenant) -> None:
     Backup.objects.using(CONTROL).filter(tenant_id=tenant.id).update(manifest=None, error="", verify_error="")
     Restore.objects.using(CONTROL).filter(tenant_id=tenant.id).update(report=None, kept_until=None)
     TenantOperation.objects.using(CONTROL).filter(tenant_id=tenant.id).update(error="")
-    # Those of the fleet that quote a tenant name it.
-    requests = OperationRequest.objects.using(CONTROL).filter(Q(tenant_id=tenant.id) | Q(error__contains=tenant.id))
+    # Those of the fleet that quote a tenant name it. Another tenant's id may contain this tenant's id.
+    named = rf"(^|[^a-z0-9-]){tenant.id}($|[^a-z0-9-])"
+    requests = OperationRequest.objects.using(CONTROL).filter(Q(tenant_id=tenant.id) | Q(error__regex=named))
     requests.update(error="")
     batches: QuerySet[BatchTenant] = BatchTenant.objects.using(CONTROL).filter(tenant_id=tenant.id)
     MigrationBatch.objects.using(CONTROL).filter(pk__in=batches.values("batch")).update(error="")

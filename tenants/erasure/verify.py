@@ -275,15 +275,17 @@ def _physical(row: Erasure, check: ErasureCheck) -> Iterator[str]:
     over = timezone.now() > datetime.fromisoformat(promised["until"])
     place = row.certificate["erased"]["storage"]["place"]
     if place != tenant_storage.place_of(row.tenant_id):
-        check.remaining.append(
+        check.unseen.append(
             _("The storage setting has changed since the erasure, so %(place)s was not checked.") % {"place": place}
         )
     server = DatabaseServer.objects.using(CONTROL).filter(pk=promised["server"]).first()
     if server is None:
-        check.remaining.append(
+        check.unseen.append(
             _("Server %(name)s is no longer registered, so it is unknown what its files, logs and backups contain.")
             % {"name": promised["server"]}
         )
+    else:
+        check.unseen += _archived_elsewhere(server)
     for sentence in _still_there(promised, server):
         if over:
             yield sentence
@@ -321,6 +323,7 @@ def _superseded(row: Erasure, check: ErasureCheck) -> Iterator[str]:
             for one in backups
         ]
         if row.rewritten_segment:
+            check.unseen += [one for one in _archived_elsewhere(server) if one not in check.unseen]
             try:
                 logs = list(_logs(server, row.rewritten_segment))
             except SeoGenError as error:
@@ -338,6 +341,14 @@ def _servers_of_control() -> Iterator[DatabaseServer]:
                 yield server
 
 
+def _archived_elsewhere(server: DatabaseServer) -> list[str]:
+    """Return a sentence if another tool archives the server's WAL: we cannot read its archive."""
+    if server.wal_archive or not server.wal_restore_command:
+        return []
+    text = _("Another tool archives the WAL of server %(name)s; that tool's retention applies.")
+    return [text % {"name": server.name}]
+
+
 def _logs(server: DatabaseServer, last: str) -> Iterator[str]:
     """Yield a sentence about each place where WAL up to segment `last` may remain.
 
@@ -352,10 +363,6 @@ def _logs(server: DatabaseServer, last: str) -> Iterator[str]:
                 "%(count)d archived WAL segments of server %(name)s may still contain the tenant's changes.",
                 count,
             ) % {"count": count, "name": server.name}
-    elif server.wal_restore_command:
-        yield _("Another tool archives the WAL of server %(name)s; that tool's retention applies.") % {
-            "name": server.name
-        }
     with ServerSession(server, database_prefix()) as server_session:
         oldest = server_session.oldest_segment()
         if oldest is not None and oldest[8:] <= last[8:]:

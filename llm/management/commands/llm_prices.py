@@ -102,8 +102,13 @@ def _rows(change: dict[str, Any]) -> list[tuple[str, ...]]:
     old, new = change["old"], change["new"]
     units = [unit for unit in {**new, **old} if old.get(unit) != new.get(unit)]
     head = (f"{change['provider_id']}/{change['model_name']}", _day(change["valid_from"]))
-    prices = [(unit, str(old.get(unit, "-")), str(new.get(unit, "-"))) for unit in units]
+    prices = [(_unit(unit), str(old.get(unit, "-")), str(new.get(unit, "-"))) for unit in units]
     return [(*head, *prices[0], _outcome(change)), *(("", "", *price, "") for price in prices[1:])]
+
+
+def _unit(unit: str) -> str:
+    # The only value that is not a price.
+    return _("long context above (tokens)") if unit == "long_context_over" else unit
 
 
 def _day(begins: date) -> str:

@@ -207,14 +207,14 @@ class TestRetirement:
         self, days: int, message: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
         day = today() + timedelta(days=days)
-        LLMModel.objects.filter(pk=model_of(SOL).pk).update(retires_on=day)
+        LLMModel.objects.filter(provider_id="openai", model_class="pro").update(retires_on=day)
         call_command("step_route", "--step", "draft", "--provider", "openai", "--model-class", "pro", "--force")
         assert f"Step draft: Model {SOL} {message} {day}." in capsys.readouterr().err
         call_command("llm_prices")
         assert f"Step draft: Model {SOL} {message} {day}." in capsys.readouterr().err
 
     def test_steps_with_such_a_fallback_are_named(self, capsys: pytest.CaptureFixture[str]) -> None:
-        LLMModel.objects.filter(pk=model_of(SOL).pk).update(retires_on=today())
+        LLMModel.objects.filter(provider_id="openai", model_class="pro").update(retires_on=today())
         call_command(
             *("step_route", "--step", "draft", "--provider", "claude", "--model-class", "pro"),
             *("--fallback", "openai:pro", "--fallback", "openai:pro", "--force"),

@@ -69,12 +69,19 @@ def test_lines_are_counted_as_an_editor_counts_them() -> None:
     assert [row.line for row in listed_rows(text, inputs=INPUTS, common={})] == [2, 5, 6]
 
 
+def test_a_whole_number_has_as_many_digits_as_in_a_configuration() -> None:
+    header = "keyword,words\n"
+    [row] = listed_rows(header + "tea,-999999999999999999", inputs=INPUTS, common={})
+    assert row.config.inputs["words"] == -(10**18) + 1
+    assert problems(header + "tea,1000000000000000000")[0].endswith("not '1000000000000000000'.")
+
+
 def test_all_wrong_lines_are_named() -> None:
     header = "keyword,words,formal,headings,language\n"
     text = header + "tea,many,,,\ncoffee,,perhaps,,\n,1,,,\nmilk,,,[1,\njuice,,,,fr\ngood,1,no,,en"
     found = problems(text)
     assert [one.split(":")[0] for one in found] == ["Line 2", "Line 3", "Line 4", "Line 5", "Line 6"]
-    assert found[0] == "Line 2: words must be a whole number of at most 19 digits, not 'many'."
+    assert found[0] == "Line 2: words must be a whole number of at most 18 digits, not 'many'."
     assert "ja or en" in found[4]
 
 

@@ -6,6 +6,8 @@ import json
 import shutil
 import threading
 import uuid
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,7 @@ from tenants.servers.session import ServerSession, owner_url
 from tenants.transfer.clone import tenant_clone
 from tenants.transfer.export import tenant_export
 from tenants.transfer.import_ import tenant_import
+from tenants.types import Progress
 from tenants.unfinished import tenant_recover
 from tests.support.program import seo_gen
 from tests.support.tenant_fixtures import MakeTenant, remove
@@ -144,11 +147,12 @@ def test_errors_that_may_quote_the_tenants_contents_are_cleared(tenant_pair: tup
             (RequestKind.MIGRATE, "", f"Tenant {tenant.id}: Key (keyword)=(secret) already exists."),
             (RequestKind.PROMPT_COPY, other.id, f"Tenant {tenant.id}: Key (step)=(secret) already exists."),
             (RequestKind.MIGRATE, "", f"Tenant {other.id}: Key (keyword)=(theirs) already exists."),
+            (RequestKind.PROMPT_UNDO, "", f"Tenant {tenant.id}-2: Key (keyword)=(theirs) already exists."),
         )
     ]
     tenant_delete(tenant_id=tenant.id)
     errors = [OperationRequest.objects.get(pk=request.pk).error for request in quoting]
-    assert errors == ["", "", "", quoting[3].error]
+    assert errors == ["", "", "", quoting[3].error, quoting[4].error]
 
 
 def test_the_audit_log_is_kept_whole_and_bound_into_the_control_log(tenant: Tenant) -> None:
@@ -168,6 +172,28 @@ def test_the_audit_log_is_kept_whole_and_bound_into_the_control_log(tenant: Tena
     assert [(one or {})["step"] for one in steps.values_list("details", flat=True)] == [
         *("closed", "marked", "archived", "listed", "storage", "backups", "messages", "databases", "credentials")
     ]
+
+
+def test_a_locked_log_stops_the_deletion_and_other_recoveries_continue(
+    tenant_pair: tuple[Tenant, Tenant], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant, other = tenant_pair
+    settings.DATABASE_LIMITS = replace(settings.DATABASE_LIMITS, lock_timeout_s=0.2)
+    with ExitStack() as stack:
+
+        def lock(progress: Progress) -> None:
+            if progress.step == "archive":
+                holder = stack.enter_context(as_superuser(tenant))
+                holder.execute("LOCK TABLE audit_logs")
+
+        with pytest.raises(DeletionUnfinished, match=r"is closed, but not deleted yet\. A lock was not granted"):
+            tenant_delete(tenant_id=tenant.id, on_progress=lock)
+        cut_off(other, monkeypatch)
+        outcomes = {one.tenant_id: one for one in tenant_recover()}
+        assert outcomes[tenant.id].outcome == "failed" and "A lock was not granted" in outcomes[tenant.id].reason
+        assert outcomes[other.id].outcome == "finished"
+    [recovered] = tenant_recover()
+    assert recovered.outcome == "finished"
 
 
 def test_a_second_call_does_nothing(tenant: Tenant) -> None:
