@@ -80,6 +80,12 @@ class TestCompare:
         assert run("--apply", "--all", "--dry-run", capsys=capsys)["dry_run"] is True
         assert (LLMPrice.objects.count(), audited()) == (rows, [])
 
+    def test_a_threshold_is_not_called_a_price(self, capsys: pytest.CaptureFixture[str]) -> None:
+        by_hand(SOL)
+        call_command("llm_prices")
+        out = capsys.readouterr().out
+        assert "long context above (tokens)" in out and "long_context_over" not in out
+
     def test_the_table_has_a_line_for_each_unit(self, capsys: pytest.CaptureFixture[str]) -> None:
         from_list(OPUS)
         call_command("llm_prices")
