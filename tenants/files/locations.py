@@ -235,10 +235,11 @@ class Folder(Place):
 
     @contextmanager
     def writing(self, name: str, *, replace: bool = True) -> Iterator[IO[bytes]]:
-        """Write the file beside the target, flush it to disk, rename it, and flush the folder."""
+        """Write the file beside the target, flush it to disk, rename it, and flush the folders."""
         target = self._path / name
         partial = _partial(target)
         with self._translated(name, Use.WRITE):
+            new = [folder for folder in (target.parent, *target.parent.parents) if not folder.exists()]
             target.parent.mkdir(parents=True, exist_ok=True, mode=FOLDER_MODE)
             file = os.fdopen(self._claim(partial, name), "wb")
         try:
@@ -252,7 +253,8 @@ class Folder(Place):
                 else:
                     self._give_name(partial, name)
                 file.close()
-                flush_folder(target.parent)
+                for folder in {target.parent, *(made.parent for made in new)}:
+                    flush_folder(folder)
             self.completed.add(name)
         except BaseException:
             # If the disk is full, close() fails too, which must not hide the original error.

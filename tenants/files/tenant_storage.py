@@ -378,7 +378,10 @@ def _make_folders(folder: Path, mode: int | None) -> set[Path]:
 
 
 def _remove_empty(folder: Path, root: Path) -> None:
-    """Remove `folder` and its parents below `root`, as long as they are empty."""
-    while folder != root and root in folder.parents and not any(folder.iterdir()):
-        folder.rmdir()
+    """Remove `folder` and its parents below `root`, as long as they are empty. Some may be gone already."""
+    while folder != root and root in folder.parents:
+        if folder.exists():
+            if any(folder.iterdir()):
+                return
+            folder.rmdir()
         folder = folder.parent

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import uuid4
@@ -218,6 +218,13 @@ def _size_bytes(tenant: Tenant) -> int:
         connections[CONTROL].close()
 
 
+def _problems_of(errors: Iterable[Exception]) -> dict[str, str]:
+    """Return {tenant id: problem} for the errors that concern one tenant."""
+    return {
+        error.tenant_id: str(error) for error in errors if isinstance(error, (MigrationFailed, TenantWithoutServer))
+    }
+
+
 def _compare(tenants: Sequence[Tenant], code: Release) -> tuple[dict[str, Look], dict[str, str]]:
     """Compare the tenants' schemas and store the results; return findings and problems, by tenant id.
 
@@ -230,17 +237,14 @@ def _compare(tenants: Sequence[Tenant], code: Release) -> tuple[dict[str, Look],
             try:
                 groups = group(looks, code, work=work)
             except ServerError as error:
-                return {look.tenant.id: look for look in looks}, {look.tenant.id: str(error) for look in looks}
+                problems = {look.tenant.id: str(error) for look in looks}
+                return {look.tenant.id: look for look in looks}, problems | _problems_of(errors)
             drift, unread = drift_of(groups, work=work)
             read = [look for look in looks if look.tenant.id not in {error.tenant_id for error in unread}]
             note_schemas(read, code, drift)
     except (FleetBusy, FleetUnfinished):
         return {}, {}
-    problems = {
-        error.tenant_id: str(error)
-        for error in [*errors, *unread]
-        if isinstance(error, (MigrationFailed, TenantWithoutServer))
-    }
+    problems = _problems_of([*errors, *unread])
     for look in looks:
         problem = code.problem(look.history)
         if problem:

@@ -18,6 +18,7 @@ from pytest_django import Settings
 from runs.errors import DigestMismatch, InvalidPath, MissingFile
 from runs.storage import artifact_path, digest_of, output_path, read, read_unverified, write, write_once
 from tenants.errors import NoActiveTenant, StorageError
+from tenants.files.tenant_storage import remove
 from tenants.models import Tenant
 from tenants.routing.context import tenant_context
 from tests.support.s3 import S3Server
@@ -167,6 +168,13 @@ def test_what_a_killed_writer_left_is_removed(active: Tenant, folder: Path) -> N
     os.utime(left, (time.time() - 3700,) * 2)
     write(path, b"whole")
     assert [found.name for found in target.parent.iterdir()] == ["output.json"]
+
+
+def test_files_and_folders_that_are_gone_already_are_no_error(active: Tenant, folder: Path) -> None:
+    paths = [output_path(RUN, step) for step in ("draft", "final")]
+    write(paths[0], b"x")
+    assert remove([*paths, *paths]) == 4
+    assert not (folder / paths[0]).parent.exists()
 
 
 class TestWriteOnce:

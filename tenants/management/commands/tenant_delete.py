@@ -39,7 +39,7 @@ class Command(OperatorCommand):
         if tenant.status in DELETABLE:
             names = ("accept_audit_loss", "accept_lost_backups")
             check_approval(DELETE, tenant_id, {name: options[name] for name in names})
-        elif options["request_approval"]:
+        elif options["request_approval"] and tenant.status in (TenantStatus.DELETING, TenantStatus.DELETED):
             self._require_something_to_approve(tenant, options)
         if tenant.status in DELETABLE and not options["confirm"]:
             tenant_delete_check(tenant_id=tenant_id, accept_audit_loss=options["accept_audit_loss"])

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -152,8 +152,14 @@ def _summary(document: Any) -> list[tuple[object, ...]]:
             version,
             len(rows),
             migrations,
-            max(row["prepared_ms"] for row in rows),
-            max(row["locked_ms"] for row in rows),
+            _longest(row["prepared_ms"] for row in rows),
+            _longest(row["locked_ms"] for row in rows),
         )
         for (server, version, migrations), rows in groups.items()
     ]
+
+
+def _longest(times: Iterable[int | None]) -> int | str:
+    """Return the longest time, or "-"; a tenant that the batch did not change has none."""
+    known = [time for time in times if time is not None]
+    return max(known) if known else "-"

@@ -81,7 +81,9 @@ class TestCompare:
         assert (LLMPrice.objects.count(), audited()) == (rows, [])
 
     def test_a_threshold_is_not_called_a_price(self, capsys: pytest.CaptureFixture[str]) -> None:
-        by_hand(SOL)
+        LLMPrice.objects.create(
+            model=model_of(SOL), valid_from=today(), prices={"input": "0.5"}, source=PriceSource.EARLIER, made_by="test"
+        )
         call_command("llm_prices")
         out = capsys.readouterr().out
         assert "long context above (tokens)" in out and "long_context_over" not in out

@@ -21,6 +21,7 @@ from tenants.fleet.migrate import tenant_migrate
 from tenants.lifecycle.create import tenant_create
 from tenants.lifecycle.setup import control_setup, server_register
 from tenants.lifecycle.suspend import tenant_suspend
+from tenants.management.commands.tenant_migrate import _summary
 from tenants.models import BatchStatus, DatabaseServer, MigrationBatch, Tenant, TenantStatus, database_prefix
 from tenants.routing.context import tenant_context
 from tenants.schema.inspection import database_of
@@ -563,3 +564,10 @@ def test_an_administrator_of_another_name_suffices(next_release: NextRelease, tm
         for tenant in tenants:
             remove(tenant)
     limited.delete()
+
+
+def test_the_table_has_a_dash_for_a_tenant_that_missed_the_batch() -> None:
+    row = {"server": "main", "from_version": "a" * 64, "migrations": ["runs.0002"], "prepared_ms": 3, "locked_ms": 5}
+    lines = _summary({"tenants": [row, {**row, "locked_ms": None}]})
+    assert [line[2:] for line in lines] == [(2, "runs.0002", 3, 5)]
+    assert [line[-1] for line in _summary({"tenants": [{**row, "locked_ms": None}]})] == ["-"]
