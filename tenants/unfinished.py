@@ -6,13 +6,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from django.db import Error
 from django.utils.translation import gettext as _
 
 from config.base.databases import CONTROL
 from config.base.errors import SeoGenError, joined
 from tenants.backup.backup import backup_abandon
 from tenants.erasure import steps
-from tenants.errors import FleetBusy, ServerError, TenantBusy
+from tenants.errors import FleetBusy, ServerError, TenantBusy, reason_of
 from tenants.files.age_encryption import age_identity_require
 from tenants.files.locations import place_at
 from tenants.fleet.batch import batch_applied, batch_decide, batch_end, fleet_lock
@@ -95,6 +96,8 @@ def batch_recover(batch: MigrationBatch) -> Recovery:
             return _end_batch(batch, tenant_id)
     except FleetBusy:
         return Recovery(tenant_id, batch.kind, "busy")
+    except (SeoGenError, Error) as error:
+        return Recovery(tenant_id, batch.kind, "failed", _reason(error))
 
 
 def _end_batch(batch: MigrationBatch, tenant_id: str) -> Recovery:
@@ -137,8 +140,8 @@ def backup_recover(backup: Backup) -> Recovery:
                 backup_abandon(backup, place_at(backup.place), _("It was interrupted."))
     except TenantBusy:
         return Recovery(backup.tenant_id, backup.kind, "busy")
-    except SeoGenError as error:
-        return Recovery(backup.tenant_id, backup.kind, "failed", str(error))
+    except (SeoGenError, Error) as error:
+        return Recovery(backup.tenant_id, backup.kind, "failed", _reason(error))
     return Recovery(backup.tenant_id, backup.kind, "undone", _("Any partial files were removed."))
 
 
@@ -153,11 +156,18 @@ def operation_recover(operation: TenantOperation, on_progress: OnProgress, age_i
                 return Recovery(tenant_id, kind, "undone")
     except TenantBusy:
         return Recovery(tenant_id, kind, "busy")
-    except SeoGenError as error:
+    except (SeoGenError, Error) as error:
         operation.refresh_from_db(using="default")
         outcome = "undone" if operation.status == OperationStatus.UNDONE else "failed"
-        return Recovery(tenant_id, kind, outcome, str(error))
+        return Recovery(tenant_id, kind, outcome, _reason(error))
     return Recovery(tenant_id, kind, "finished")
+
+
+def _reason(error: SeoGenError | Error) -> str:
+    """Return a sentence. A database's error is that of one tenant: without the control database, nothing continues."""
+    if isinstance(error, SeoGenError):
+        return str(error)
+    return _("A database connection or statement failed: %(reason)s.") % {"reason": reason_of(error)}
 
 
 def _finish_create(operation: TenantOperation, on_progress: OnProgress, _identity_file: str | None) -> None:

@@ -35,6 +35,8 @@ TENANT_ACTIONS = frozenset(
         "tenant.rotate",
         "tenant.rotate.complete",
         "tenant.drill",
+        "tenant.drill.complete",
+        "tenant.drill.fail",
         "tenant.kept.remove",
         "tenant.orphans.remove",
         "tenant.delete",

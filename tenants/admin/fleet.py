@@ -70,7 +70,7 @@ class DriftFilter(admin.SimpleListFilter):
             case "yes":
                 return _drifted(queryset)
             case "unknown":
-                return queryset.filter(schema_drift=None)
+                return queryset.filter(schema_drift__isnull=True)
         return queryset
 
 
@@ -252,4 +252,4 @@ def _versions(tenants: QuerySet[Tenant]) -> list[tuple[str, int]]:
 
 
 def _drifted(tenants: QuerySet[Tenant]) -> QuerySet[Tenant]:
-    return tenants.exclude(schema_drift=None).exclude(schema_drift=[])
+    return tenants.filter(schema_drift__isnull=False).exclude(schema_drift=[])

@@ -23,7 +23,6 @@ from tenants.models import (
     BackupStatus,
     MigrationBatch,
     OperationRequest,
-    RequestStatus,
     Tenant,
     TenantStatus,
 )
@@ -79,18 +78,17 @@ def _event(entry: ControlAuditLog) -> str:
 def _backup(tenant: Tenant) -> dict[str, Any]:
     completed = Backup.objects.filter(tenant_id=tenant.id, status=BackupStatus.COMPLETED, kind=BackupKind.BACKUP)
     last = completed.order_by("-started_at").first()
-    drill = ControlAuditLog.objects.filter(action="tenant.drill", resource_type="tenant", resource_id=tenant.id)
-    drilled = OperationRequest.objects.filter(tenant_id=tenant.id, kind="drill", status=RequestStatus.DONE).first()
+    drills = ControlAuditLog.objects.filter(
+        action="tenant.drill.complete", resource_type="tenant", resource_id=tenant.id
+    )
     return {
         "last": last,
         # It has none "yet" only if it can still be backed up.
-        "is_over": tenant.status == TenantStatus.DELETED,
+        "is_over": tenant.status in (TenantStatus.DELETING, TenantStatus.DELETED),
         "size": size(last.size_bytes) if last else "",
         "url": reverse("admin:tenants_backup_change", args=[last.pk]) if last else "",
         "proof": _proof(last) if last else None,
-        "drilled_at": drilled.finished_at
-        if drilled
-        else drill.order_by("-sequence").values_list("created_at", flat=True).first(),
+        "drilled_at": drills.order_by("-sequence").values_list("created_at", flat=True).first(),
     }
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime, timedelta
 from uuid import uuid4
 
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from audit.log.entries import record
 from config.base.databases import CONTROL
-from tenants.errors import TenantError, TenantNotActive, disk_failures_told
+from tenants.errors import TenantError, TenantNotActive, disk_failures_told, failure_reason
 from tenants.files.age_encryption import age_identity_require
 from tenants.files.files_read import DRILL, Reader, holding_proven, reading_begin
 from tenants.models import Backup, BackupKind, BackupStatus, BaseBackup, DatabaseServer, Tenant, database_prefix
@@ -53,6 +54,20 @@ def tenant_drill(
         backup_file, to_time = _default(tenant, server)
     file = backup_find(backup_file, age_identity_file) if backup_file is not None else None
     _record(tenant, file, to_time)
+    try:
+        report = _drill(tenant, server, file, to_time, on_progress)
+        _record_end(tenant, "tenant.drill.complete", source=report.source, seconds=report.seconds)
+    except BaseException as error:
+        with suppress(DatabaseError):
+            _record_end(tenant, "tenant.drill.fail", reason=failure_reason(error))
+        raise
+    on_progress(Progress(tenant.id, "done"))
+    return report
+
+
+def _drill(
+    tenant: Tenant, server: DatabaseServer, file: BackupFile | None, to_time: datetime | None, on_progress: OnProgress
+) -> DrillReport:
     timing_s: dict[str, float] = {}
     with (
         block_deletion(tenant.id),
@@ -75,7 +90,6 @@ def tenant_drill(
                 built = build_throwaway(server_session, source, Expected.of(tenant, source), on_step=on_step)
                 description = source.description
             DatabaseServer.objects.using(CONTROL).filter(pk=server.pk).update(recovery_verified_at=Now())
-    on_progress(Progress(tenant.id, "done"))
     return DrillReport(
         tenant_id=tenant.id,
         source=description,
@@ -113,3 +127,8 @@ def _record(tenant: Tenant, file: BackupFile | None, to_time: datetime | None) -
             readers = [Reader(tenant.id, tenant.identity)]
             reading_begin(file.given(with_storage=False), purpose=DRILL, readers=readers)
         record(using=CONTROL, action="tenant.drill", resource_type="tenant", resource_id=tenant.id, details=details)
+
+
+def _record_end(tenant: Tenant, action: str, **details: object) -> None:
+    with transaction.atomic(using=CONTROL):
+        record(using=CONTROL, action=action, resource_type="tenant", resource_id=tenant.id, details=details)

@@ -31,6 +31,7 @@ from tenants.errors import (
     TenantWithoutServer,
     disk_failures_told,
     failure_reason,
+    reason_of,
 )
 from tenants.files.files_read import RESTORE, Given, Reader, reading_begin
 from tenants.fleet.batch import fleet_shared
@@ -223,6 +224,8 @@ def finish(
         found = reconcile(tenant, server_session.server, row, age_identity_file=age_identity_file)
     except SeoGenError as error:
         raise RestoreUnfinished(tenant.id, error.message) from error
+    except Error as error:
+        raise RestoreUnfinished(tenant.id, reason_of(error)) from error
     report = RestoreReport(
         tenant_id=tenant.id,
         operation_id=row.pk,

@@ -98,7 +98,7 @@ def _sources() -> Iterator[Path]:
     yield from migration_files()
     for label in sorted(TENANT_APPS):
         app = Path(apps.get_app_config(label).path)
-        yield from (path for path in (app / "guards.py", *(app / "defaults").rglob("*")) if path.is_file())
+        yield from (path for path in (app / "log" / "chain_sql.py", *(app / "defaults").rglob("*")) if path.is_file())
 
 
 def _migrate(server_session: ServerSession, database: str, name: str) -> None:

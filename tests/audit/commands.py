@@ -405,7 +405,7 @@ def tenant_delete(world: World) -> Arguments:
     return ["--tenant-id", world.tenant.id, "--confirm"]
 
 
-@command("tenant.drill")
+@command("tenant.drill", "tenant.drill.complete")
 def tenant_drill(world: World) -> Arguments:
     return ["--tenant-id", world.tenant.id, "--backup-file", world.backup()]
 
