@@ -1,4 +1,4 @@
-"""Describe pydantic's errors to people, and check that jsonb can store a document."""
+"""Describe pydantic's errors to people, and check that jsonb can store the texts of a document."""
 
 import json
 import re
@@ -29,7 +29,10 @@ def first_problem(error: ValidationError) -> str:
 
 
 def is_storable(document: object) -> bool:
-    """Return whether PostgreSQL's jsonb can store the document: it has no U+0000 and no unpaired surrogate."""
+    """Return whether jsonb can store the document's texts: no U+0000 and no unpaired surrogate.
+
+    Numbers are not checked; jsonb cannot store NaN or an infinity.
+    """
     try:
         encoded = json.dumps(document, ensure_ascii=False).encode()
     except UnicodeEncodeError:

@@ -79,7 +79,8 @@ def json_line(fields: list[str | None], hash_of_entry: str) -> bytes:
 def parse_line(line: bytes) -> tuple[list[str | None], str]:
     """Return (text of each of FIELDS, or None for NULL; entry hash).
 
-    Raises ValueError, KeyError or TypeError if the line is not an entry.
+    Raises ValueError, KeyError or TypeError if the line is not an entry. The types of the values
+    are not checked.
     """
     document = parse_json(line)
     return [document[name] for name in FIELDS], document["entry_hash"]

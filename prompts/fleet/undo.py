@@ -32,10 +32,11 @@ def prompt_copy_undo(
 ) -> CopyReport:
     """In each tenant of the copy, activate the versions that were active before it; return a report.
 
-    A step that had no active version is left without one. The copied versions stay, inactive. A tenant whose active
-    version is no longer the copied one fails the whole undo; one that has been erased since, or is being erased, is
-    left out. Failures of tenants are reported in `problems`. Raises `CopyNotUndone`, `TenantNotActive`, `FleetBusy`, or
-    `FleetUnfinished` or `TenantUnfinished` if an interrupted operation, such as this one, must be recovered.
+    A step that had no active version is left without one. The copied versions stay, inactive. A
+    tenant whose active version is no longer the copied one fails the whole undo; one that has been
+    erased since, or is being erased, is left out. Failures of tenants are reported in `problems`.
+    Raises `CopyNotUndone`, `TenantNotActive`, `FleetBusy`, `ServerError`, or `FleetUnfinished` or
+    `TenantUnfinished` if an interrupted operation, such as this one, must be recovered.
     """
     with fleet_lock():
         require_fleet_finished()

@@ -28,7 +28,7 @@ Lines = list[bytes]
 
 
 def verify(file: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run the script without access to our packages."""
+    """Run the script in isolated mode: without PYTHONPATH, and without the current folder on the path."""
     return subprocess.run(
         [sys.executable, "-I", str(SCRIPT), str(file), *options],
         cwd=file.parent,

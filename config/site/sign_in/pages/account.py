@@ -1,4 +1,4 @@
-"""The pages about sign-ins: one's own account, and other people's accounts for administrators."""
+"""The pages about sign-ins: one's own, and for administrators those of other people."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def account_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
 
 
 def factor_off_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
-    """Turn off one's own second factor, after a check of a code and, if the account has one, of the password."""
+    """Turn off one's own second factor after checking a code and the password, if there is one."""
     user = _own_account(request)
     if not _has_factor(user):
         return _without_factor(request)
@@ -92,7 +92,7 @@ def factor_off_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
 
 
 def new_codes_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
-    """Replace one's own recovery codes after a check of a code, and show the new ones."""
+    """Replace one's own recovery codes after checking a code, and show the new ones."""
     user = _own_account(request)
     if not _has_factor(user):
         return _without_factor(request)
@@ -110,14 +110,14 @@ def new_codes_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
         form,
         title=_("New recovery codes"),
         submit=_("Show new codes"),
-        explanation=_("The old recovery codes stop working."),
+        explanation=_("Your old recovery codes will stop working."),
     )
 
 
 def own_password_page(request: HttpRequest, change: Callable[[], Any]) -> Any:
     """Run Django's page; count wrong old passwords as failed logins, and record a change of the password.
 
-    This way, no one can guess the password at an unlocked computer.
+    This way, no one can use this page of an unlocked computer to guess the password.
     """
     if request.method != "POST":
         return change()
