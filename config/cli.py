@@ -70,7 +70,10 @@ def manage(argv: Sequence[str]) -> int:
 
 
 def _guarded(run: Callable[[], int], words: Sequence[str]) -> int:
-    """Call `run`, and return the exit status; report an expected failure as an error unless `--traceback` is given."""
+    """Call `run`, and return the exit status.
+
+    An expected failure is reported without a traceback, unless `--traceback` is given.
+    """
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     if "--traceback" in words:
         with _surroundings(words):
@@ -227,7 +230,7 @@ def _expected(error: Exception) -> SeoGenError | None:
 
 
 def _table_missing(reason: str) -> SeoGenError:
-    """Return the error to report for a missing table, a tenant's if the control database has all of its own."""
+    """Return the error to report for a missing table: a tenant's, if the control database has all of its own."""
     from django.db import DatabaseError, connection
 
     try:
@@ -239,7 +242,7 @@ def _table_missing(reason: str) -> SeoGenError:
         is_complete = False
     if is_complete:
         return SeoGenError(
-            _("A table is missing in a tenant's database: %(reason)s.") % {"reason": reason},
+            _("A table is missing from a tenant's database: %(reason)s.") % {"reason": reason},
             hint=_("`seo-gen tenant status --check` shows which database differs from the current schema."),
             code="tenant_table_missing",
         )
@@ -278,7 +281,8 @@ def _read_only(reason: str) -> SeoGenError:
             code="control_database_read_only",
         )
     return SeoGenError(
-        _("A database is read-only, and may be a standby: %(reason)s.") % {"reason": reason}, code="database_read_only"
+        _("A database is read-only; its server may be a standby: %(reason)s.") % {"reason": reason},
+        code="database_read_only",
     )
 
 

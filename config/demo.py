@@ -57,7 +57,7 @@ class Login:
 
 
 def ensure_tenants(on_progress: OnProgress) -> list[Tenant]:
-    """Return the demo tenants, after creating those that are missing or unfinished."""
+    """Return the demo tenants; create those that are missing, and finish interrupted creations."""
     return [_ensure_tenant(customer, on_progress) for customer in CUSTOMERS]
 
 
@@ -108,7 +108,10 @@ def article_file(document: RunDocument) -> str:
 
 
 def new_login() -> Login:
-    """Set a new password for the demo's staff member, and return the login; only the password's hash is stored."""
+    """Create the demo's superuser if it is missing, give it a new password, and return the login.
+
+    Only the password's hash is stored.
+    """
     password = secrets.token_urlsafe(9)
     with transaction.atomic(using="default"):
         user, created = User.objects.using("default").get_or_create(username=LOGIN)

@@ -33,7 +33,7 @@ def servers(home: stack.Home | None = None) -> None:
 
 
 def control_database(home: stack.Home | None = None) -> None:
-    """Set up the embedded control database if it is new, has moved, or is older than this code.
+    """Set up the embedded control database if it is new, has moved, or was last set up by different code.
 
     A control database named in the environment is left alone: its operator runs `control_setup`. Raises StackError.
     """
@@ -53,9 +53,9 @@ def control_database(home: stack.Home | None = None) -> None:
 
 @contextmanager
 def temporary_stack(home: stack.Home | None = None) -> Iterator[None]:
-    """At the end of the block, however it ends, stop every server that was not running at its start.
+    """At the end of the block, however it ends, stop every service that was not running at its start.
 
-    SIGTERM and SIGHUP end the block like Ctrl-C; all three are ignored while the servers stop.
+    SIGTERM and SIGHUP end the block like Ctrl-C; all three are ignored while the services stop.
     """
     home = home or stack.find_home()
     before = _running(home)

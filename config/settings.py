@@ -100,7 +100,7 @@ DATABASE_LIMITS = Limits(
 
 
 def _control_options(url_options: dict[str, Any]) -> dict[str, Any]:
-    """Return the control database's OPTIONS: those of its URL, overridden by ours."""
+    """Return the control database's OPTIONS: those of its URL, overridden by our limits."""
     ours = parameters(DATABASE_LIMITS, inherited=inherited_options(url_options))
     return {"application_name": command_name(), **url_options, **ours}
 

@@ -4,8 +4,8 @@
     python3 verify_audit_export.py FILE [--identity UUID] [--head HASH]
 
 Each line is one entry, a JSON object whose values are text or null. Its hash is the sha256 of all fields but the last,
-in order, each as "<bytes in UTF-8>:<text>", null as "-", joined by commas; `previous_hash` is the hash of the entry
-before it. Exit: 0 unbroken, 1 broken, empty or not the expected log, 2 the file cannot be read, or wrong usage.
+in order, each as "<number of UTF-8 bytes>:<text>", null as "-", joined by commas; `previous_hash` is the hash of the
+entry before it. Exit: 0 unbroken, 1 broken, empty or not the expected log, 2 the file cannot be read, or wrong usage.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The providers, models and pipeline of a new installation. Changes by staff are never overwritten."""
+"""The providers, models and pipeline of a new installation. `catalogue_seed` inserts them, and never changes a row."""
 
 from dataclasses import dataclass
 

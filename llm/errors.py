@@ -284,7 +284,7 @@ class InvalidPrice(LLMPermanentError):
 
 
 class PricesChanged(LLMPermanentError):
-    """Other prices took effect after the person who is replacing them had read them."""
+    """The prices in effect changed after the person who is replacing them had read them."""
 
     code = "llm_prices_changed"
 

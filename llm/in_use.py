@@ -1,4 +1,4 @@
-"""Refuse to delete or rename what the pipeline or unfinished runs use.
+"""Refuse to delete or rename what unfinished runs use, or to delete what the pipeline uses.
 
 Runs are in tenants' databases and belong to an app above this one, which registers how to find them.
 """
@@ -68,7 +68,7 @@ class ModelInRuns(LLMPermanentError):
 
 @dataclass(frozen=True)
 class Use:
-    """A use of a model: by a step that is not completed, in a run that has not ended."""
+    """An uncompleted step, in a run that has not ended, that uses a model or may fall back to it."""
 
     tenant_id: str
     run_id: str
@@ -77,7 +77,10 @@ class Use:
 
 class FindUses(Protocol):
     def __call__(self, *, provider_id: str, model_name: str) -> Iterator[Use]:
-        """Yield at least one use for each tenant that uses the model; raise `SeoGenError` if one cannot be checked."""
+        """Yield at least one use for each tenant that uses the model.
+
+        Raises `SeoGenError` if a tenant cannot be read.
+        """
         ...
 
 

@@ -25,7 +25,7 @@ class Wire(models.TextChoices):
 
 
 class OnTruncation(models.TextChoices):
-    """What to do with a reply that reached the output limit."""
+    """What to do with a reply that reached the output limit or filled the context window."""
 
     RETRY = "retry", _("retry once with a larger limit, then fail")
     FAIL = "fail", _("fail the step")

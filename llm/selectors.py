@@ -74,7 +74,7 @@ def resolve_model(provider_id: str, model_class: str) -> ResolvedModel:
 
 
 def newest_model(provider: LLMProvider, models: Sequence[LLMModel], model_class: str) -> LLMModel:
-    """Return the one of `models`, which are all of the provider's, that `resolve_model` chooses.
+    """Return the model that `resolve_model` chooses; `models` are all of the provider's models.
 
     A model whose retirement date has come is chosen only if there is no other.
 

@@ -161,7 +161,8 @@ class ResolvedModel:
     max_output_tokens: int
     # Prompt and output together; None: unknown.
     context_window: int | None = None
-    # Whether new runs may use it: model and provider are active, and the provider has not retired the model.
+    # Whether model and provider are active, and the provider has not retired the model. Only
+    # `find_model` checks this.
     is_active: bool = True
 
     @property

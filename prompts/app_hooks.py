@@ -1,4 +1,7 @@
-"""Hooks through which the app above this one reports how its runs used prompts; it registers when Django starts."""
+"""What the app above (`runs`) provides: how its runs used prompts, and values to try them with.
+
+`runs` registers its implementation when Django starts.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ class PastRuns(Protocol):
         """
 
     def newest(self, *, alias: str) -> list[PastRun]:
-        """Return the newest runs, to choose inputs from."""
+        """Return recent runs, newest first, so that staff can choose one to take values from."""
 
     def values(
         self, *, alias: str, run_id: str, step: str, variables: Iterable[PromptVariable]

@@ -32,7 +32,7 @@ class PromptChanged(PromptError):
 
 
 class CopyNotUndone(PromptError):
-    """No completed copy of prompts has this id, or it has already been undone, or it is itself an undo."""
+    """No completed copy of prompts has this id, or the batch is an undo or was already undone."""
 
     code = "prompt_copy_not_undone"
 

@@ -1,7 +1,7 @@
 """Versioned prompt templates of one tenant.
 
-The admin lets people edit drafts only. Once a run has pinned a version (`used_at`), a trigger also refuses changes to
-its template and variables (migration 0002).
+The admin lets people edit drafts only. Once a run has pinned a version (`used_at`), a trigger keeps
+it from being deleted, and lets only `is_active` and `replaced_at` change (migrations 0002, 0005).
 """
 
 from typing import ClassVar

@@ -79,7 +79,7 @@ def unused(content: str, variables: Iterable[PromptVariable]) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Rendered:
-    """A rendered template. `text[:point]`, for each of the cache points, may begin the prompt of a later step too."""
+    """A rendered template. A later step's prompt may begin with the text before a cache point."""
 
     text: str
     # In characters, ascending.
@@ -159,7 +159,7 @@ def _limit_exceeded(answer: Mapping[str, Any]) -> str:
         case "length":
             return _("The rendered text is longer than %(limit)d characters.") % {"limit": MAX_RENDERED_CHARS}
         case "depth" | "crash":
-            return _("It is nested too deeply or calls itself too often.")
+            return _("It nests or recurses too deeply.")
     return ""
 
 

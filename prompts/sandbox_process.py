@@ -35,7 +35,7 @@ class TooLong(Exception):
 
 
 def environment() -> jinja2.sandbox.ImmutableSandboxedEnvironment:
-    """Return the sandbox, whose only global is `range`."""
+    """Return Jinja2's sandboxed environment, with `range` as its only global."""
     made = jinja2.sandbox.ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, trim_blocks=True)
     made.globals = {"range": made.globals["range"]}
     made.lstrip_blocks = True

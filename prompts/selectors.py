@@ -13,7 +13,10 @@ from prompts.validation import shown
 
 
 def known_name(step: str) -> str:
-    """Return the name if a step can have it; else "", which no step has. The database refuses some characters."""
+    """Return the name if it is a valid step name; else "", which matches no step.
+
+    So no query contains characters that PostgreSQL refuses.
+    """
     return step if re.fullmatch(NAME_PATTERN, step) else ""
 
 

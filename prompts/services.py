@@ -104,7 +104,10 @@ def prompt_activate_previous(*, alias: str, step: str) -> Prompt:
 
 
 def prompt_deactivate(*, alias: str, prompt_id: int) -> None:
-    """Leave the step without an active prompt, as it was before its first version was copied to the tenant."""
+    """Deactivate a version, which leaves its step without an active prompt. Raises `UnknownPrompt`.
+
+    For the undo of a copy to a tenant whose step had no active prompt.
+    """
     with transaction.atomic(using=alias):
         prompt = _locked(alias, prompt_id)
         Prompt.objects.using(alias).filter(pk=prompt.pk).update(is_active=False, replaced_at=Now())

@@ -1,7 +1,8 @@
 """Try a version of a prompt, active or not: render it, and on request send the text to a model once.
 
-A call writes two audit entries: the most that it can cost before it begins, and what it used afterwards. So the most
-that was paid is known even if the process dies. Its output is returned and stored nowhere.
+A call writes two audit entries: before it begins, the most that it can use and cost; when it has
+ended, what is known of its use. So a limit is on record even if the process dies. The call's output
+is returned, and stored nowhere.
 """
 
 from __future__ import annotations
@@ -91,8 +92,9 @@ def prompt_test(
 ) -> TestedPrompt:
     """Render a version as `prompt_preview` does, send the text to the model once, and return the reply and its cost.
 
-    `on_trial` is called before the call begins, and may stop it by raising. No transaction and no connection is held
-    during the call. Raises what `prompt_preview` raises.
+    `on_trial` is called before the call begins, and may stop it by raising. During the call, no
+    transaction is open, and pooled connections are returned; but a caller that is already in the
+    tenant's context, as the admin is, keeps the tenant's. Raises what `prompt_preview` raises.
     """
     with tenant_context(tenant_id) as alias:
         model = _model(alias, step, provider_id, model_class)
@@ -200,5 +202,5 @@ def _record(alias: str, action: str, trial: Trial, **details: object) -> None:
 
 
 def _amount(amount: Decimal | None) -> str | None:
-    """Return US dollars (or None) as text, because JSON numbers are not decimal."""
+    """Return US dollars (or None) as text, because as a JSON number they would become a float."""
     return None if amount is None else str(amount)

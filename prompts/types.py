@@ -1,4 +1,4 @@
-"""Frozen values: the declarations of a template's variables, and how versions were used."""
+"""Frozen values: declarations of a template's variables, how versions were used, and past runs."""
 
 from dataclasses import dataclass
 from decimal import Decimal

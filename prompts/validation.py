@@ -30,7 +30,7 @@ def first_problem(error: ValidationError) -> str:
 
 
 def is_storable(document: object) -> bool:
-    """Return whether PostgreSQL's jsonb can store the document: it has no U+0000 and no unpaired surrogate."""
+    """Return whether jsonb can store the document: no U+0000, unpaired surrogate, NaN or infinity in it."""
     try:
         encoded = json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
     # Also what a lone surrogate raises.

@@ -88,8 +88,8 @@ class RunContents:
     def compare(self, alias: str, replaced_alias: str) -> RunDifferences:
         """Return how the runs of two databases differ.
 
-        The databases cannot be joined and may hold a million runs each, of which few differ. So each one sums its runs
-        by id prefix, and only the runs of prefixes with different sums are fetched.
+        The databases cannot be joined and may hold a million runs each, of which few differ. So each one computes a
+        checksum of its runs by id prefix, and only the runs of prefixes with different checksums are fetched.
         """
         sums = [_sums(one) for one in (alias, replaced_alias)]
         unequal = [beginning for beginning in sums[0].keys() | sums[1].keys() if _differ(beginning, *sums)]
@@ -103,10 +103,10 @@ class RunContents:
     def settle(self, alias: str, *, reason: str, number: int, replaced: Mapping[str, str] | None) -> list[str]:
         """Fail runs that may have been worked on elsewhere, give steps new tokens, and return the failed runs' ids.
 
-        Every running run fails, and so does a pending one, unless `replaced` is given and has it as pending or lacks
-        it. The steps of all runs that are not completed get new tokens. Without them, a worker that claimed a step in
-        the tenant's other database could hold the same token as the next claim here. Completed steps get one too: until
-        its run is completed, a step may be run again.
+        Every running run fails. A pending run fails too, unless `replaced` is given and either lists it as pending or
+        does not contain it. The steps of all runs that are not completed get new tokens. Without them, a worker that
+        claimed a step in the tenant's other database could hold the same token as the next claim here. Completed steps
+        get one too: until its run is completed, a step may be run again.
         """
         with transaction.atomic(using=alias):
             tokens = F("lease_token") % FENCE + number * FENCE
@@ -162,9 +162,10 @@ class RunContents:
         return drop_wake_ups(tenant_id, exist=lambda runs: self.statuses(alias, runs).keys())
 
     def erase_messages(self, tenant_id: str) -> int | None:
-        """Remove the tenant's messages, and its waiting steps from the cache server; return how many there were in all.
+        """Remove the tenant's messages from the broker and its steps from the cache server; return their number.
 
-        Returns None if the number of messages is unknown.
+        Returns None if the broker cannot list its messages; those then remain. Raises `BrokerUnavailable` or
+        `CacheUnavailable`.
         """
         messages = erase_messages(tenant_id)
         return _sum(messages, turns.erase(tenant_id))

@@ -108,9 +108,10 @@ Identifier: TypeAlias = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class ModelChoice(BaseModel):
-    """Override of a step's provider, model class or model; a class and a model exclude each other.
+    """A run's choice of a step's provider, model class or model; a class and a model exclude each other.
 
-    An omitted field is taken from the tenant's override or the pipeline (`runs.services.plan`).
+    An omitted provider or class is taken from the tenant's override or the pipeline (`runs.services.plan`). A model
+    that the override names is ignored.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -203,7 +204,7 @@ def config_from_document(document: object) -> RunConfig:
 
 
 def _require_storable(document: object) -> None:
-    """Reject what jsonb cannot store (U+0000, lone surrogates), and anything over the limit, however it was passed."""
+    """Reject a document that jsonb cannot store (U+0000, lone surrogates, NaN) or that is larger than the limit."""
     try:
         encoded = json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, TypeError, RecursionError) as error:

@@ -16,13 +16,13 @@ class RunError(SeoGenError):
 
 
 class InvalidRunConfig(RunError):
-    """A run's configuration is invalid, or something that the run needs is missing."""
+    """A run's configuration is invalid, or something that the run needs is missing or invalid."""
 
     code = "run_config_invalid"
 
 
 class InvalidRunList(RunError):
-    """A list of runs to start cannot be read, or has wrong lines. `problems` has one message for each problem found."""
+    """A list of runs to start is invalid or too large. `problems` has one message for each problem found."""
 
     code = "run_list_invalid"
 
@@ -109,13 +109,13 @@ class LeaseLost(RunError):
 
 
 class InvalidPath(RunError):
-    """A path is outside the active tenant's storage."""
+    """A path is not a valid path in the active tenant's storage."""
 
     code = "storage_path_foreign"
 
 
 class OutputTruncated(RunError):
-    """A model's output ended because it reached its limit, and the step does not accept that.
+    """A model's output was truncated, and the step does not accept that.
 
     The code is "step_context_full" instead if the context window was full, so that a larger limit would not help.
     """
@@ -130,6 +130,6 @@ class MissingFile(RunError):
 
 
 class DigestMismatch(RunError):
-    """A stored file has been altered since it was written, has no recorded sha256, or is not the output expected."""
+    """A stored file was altered, has no recorded sha256, or is not the step output that it should be."""
 
     code = "storage_file_altered"

@@ -218,14 +218,14 @@ class Call(models.Model):
     error_code = models.TextField(_("error"), null=True, blank=True)
     started_at = models.DateTimeField(_("started"), db_default=SqlNow())
     ended_at = models.DateTimeField(_("ended"), null=True, blank=True)
-    # US dollars, set by a trigger (migration 0007): the most that the call can cost (None if a price is unknown) and,
-    # once it is settled, what the units with known prices cost (None if no price is known).
+    # US dollars, set by a trigger (migration 0007_budgets): the most that the call can cost (None if a price is
+    # unknown) and, once it is settled, what the units with known prices cost (None if no price is known).
     bound_usd = models.DecimalField(_("upper bound (USD)"), max_digits=30, decimal_places=15, null=True, blank=True)
     cost_usd = models.DecimalField(_("cost (USD)"), max_digits=30, decimal_places=15, null=True, blank=True)
     # The call used a unit without a known price, which `cost_usd` does not contain.
     is_unpriced = models.BooleanField(db_default=False)
     # Whether the control database's daily costs contain the call as it is (`runs.costs.summarize`).
-    # The trigger of migration 0007 clears it with every change of the status.
+    # The trigger of migration 0007_daily_costs clears it with every change of the status.
     is_summarized = models.BooleanField(db_default=False)
 
     class Meta:
@@ -251,8 +251,8 @@ class Call(models.Model):
 class Spending(models.Model):
     """What the calls that began in a month have cost, and may still cost, in US dollars.
 
-    A trigger on `calls` updates the row in each transaction that begins or ends a call (migration 0007). It locks the
-    row, so calls of a month are compared with the budget one after the other.
+    A trigger on `calls` updates the row in each transaction that begins or ends a call (migration 0007_budgets). It
+    locks the row, so calls of a month are compared with the budget one after the other.
     """
 
     # No DELETE: the sums stay correct only if no row is removed.

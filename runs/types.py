@@ -242,7 +242,7 @@ class SpendingDocument(TypedDict):
 
 
 class CostRow(TypedDict):
-    """What calls cost, summed by a day, a month, a step, a model or a tenant."""
+    """What the calls of one day, month, step, model or tenant cost."""
 
     # Such as "2026-11-24", "draft", "openai/gpt-6.1-sol" or the tenant's id.
     name: str

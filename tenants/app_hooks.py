@@ -73,9 +73,9 @@ class Contents(Protocol):
     def settle(self, alias: str, *, reason: str, number: int, replaced: Mapping[str, str] | None) -> list[str]:
         """Mark runs that were in progress, or may have continued elsewhere, as failed with `reason`; return their ids.
 
-        `number` counts the tenant's databases, this one included: claims from earlier ones become invalid. `replaced`
-        is {run id: status} from the database that this one replaces; None for a clone or an import, in which all
-        pending runs fail too.
+        `number` must be higher than in earlier calls for the tenant, so that claims from its other databases become
+        invalid. `replaced` is {run id: status} from the database that this one replaces; None for a clone or an import,
+        in which all pending runs fail too.
         """
 
     def move(self, alias: str, old_prefix: str, new_prefix: str) -> None:
@@ -105,7 +105,8 @@ class Contents(Protocol):
     def erase_messages(self, tenant_id: str) -> int | None:
         """Remove all messages and waiting steps of the tenant, including those that workers hold; return their number.
 
-        Returns None if the broker cannot list messages.
+        Returns None if the broker cannot list messages. Raises a `SeoGenError` if the broker or the cache server does
+        not answer.
         """
 
     def count_messages(self, tenant_id: str) -> int | None:

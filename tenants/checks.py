@@ -1,4 +1,4 @@
-"""System checks of the configuration; their ids are stable."""
+"""System checks of the configuration and of tenant migrations; their ids are stable."""
 
 from typing import Any
 

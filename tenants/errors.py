@@ -88,7 +88,7 @@ class TenantNotActive(TenantError):
     code = "tenant_not_active"
 
     def __init__(self, tenant_id: str, status: str) -> None:
-        # As `TenantStatus` labels them, which is above this module.
+        # The labels of `TenantStatus`, which cannot be imported here: it is in a layer above this module.
         labels = {
             "provisioning": _("provisioning"),
             "active": _("active"),
@@ -124,7 +124,7 @@ class InvalidStepLimit(TenantError):
         super().__init__(
             _("Tenant %(id)s: the step limit must be between 1 and %(most)d, not %(steps)d.")
             % {"id": tenant_id, "most": most, "steps": steps},
-            # Only someone who asks for none means that.
+            # Only a limit below 1 may have been meant to stop the runs.
             hint=_("To stop its runs altogether, suspend it: `seo-gen tenant suspend --tenant-id %(id)s`.")
             % {"id": tenant_id}
             if steps < 1
@@ -134,7 +134,7 @@ class InvalidStepLimit(TenantError):
 
 
 class InvalidBudget(TenantError):
-    """A budget is not a positive amount in the permitted range."""
+    """A budget is not a positive amount in the permitted range, or has more than six decimal places."""
 
     code = "budget_invalid"
 
@@ -150,7 +150,7 @@ class InvalidBudget(TenantError):
 
 
 class SettingsChanged(TenantError):
-    """Someone else changed the settings after the person who is saving them had read them."""
+    """The settings have changed since the person who is saving them read them."""
 
     code = "tenant_settings_changed"
 
@@ -188,7 +188,7 @@ class TenantBusy(TenantError):
 
 
 class JobBusy(TenantError):
-    """Another process is running the same job for all tenants; `message` says which one."""
+    """Another process is running the same job for all tenants; `message` names the job."""
 
     code = "job_busy"
 
@@ -347,7 +347,7 @@ class TenantIdentityMismatch(TenantError):
     code = "tenant_identity_mismatch"
 
     def __init__(self, tenant_id: str, owner: str | None = None, *, is_tenants: bool = True) -> None:
-        """`owner` is the tenant id in the database, None if it has none; without `is_tenants`, it cannot be read."""
+        """`owner` is the tenant id in the database, or None; pass `is_tenants=False` if the identity is unreadable."""
         super().__init__(
             (
                 _(

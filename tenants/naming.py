@@ -76,17 +76,18 @@ def validate_id(tenant_id: str) -> str:
 
 
 def id_from_name(name: str) -> str | None:
-    """Return the id for a name, "customer-a" for "Customer A"; None if a letter or digit is lost, or nothing is left.
+    """Return the id for a name, such as "customer-a" for "Customer A", cut to the maximum length.
 
-    An id is permanent, and the few Latin letters of a name in another script say too little. Automatic transliteration
-    does not help: the reading of a Japanese name does not follow from its characters.
+    Returns None if a letter or digit has no ASCII form, or if nothing is left: an id is permanent, and the few Latin
+    letters of a name in another script say too little. Automatic transliteration does not help: the reading of a
+    Japanese name does not follow from its characters.
     """
     slug = slugify(name).replace("_", "-").strip("-")[:ID_MAX_LENGTH].strip("-")
     return None if not slug or _loses_letters(name) else validate_id(slug)
 
 
 def numbered_ids(known: Iterable[str]) -> Iterator[str]:
-    """Yield "tenant-1", "tenant-2", …, above the highest of the `known` ids."""
+    """Yield "tenant-1", "tenant-2", …, starting after the highest number among the `known` ids."""
     numbers = (match for tenant_id in known if (match := re.fullmatch(NUMBERED_PATTERN, tenant_id)))
     for number in count(1 + max((int(match[1]) for match in numbers), default=0)):
         yield f"tenant-{number}"
@@ -101,8 +102,8 @@ def database_name(prefix: str) -> str:
     """Return a new name, used for both a tenant's database and its role.
 
     It reveals nothing about the tenant: anyone who can log in to a server, such as another tenant's role, can read the
-    names of all its databases and roles. Only the tenant's row says whose they are. Raises `InvalidTenant` if the
-    prefix is invalid.
+    names of all its databases and roles. Only the control database, and the tenant's database itself, record whose they
+    are. Raises `InvalidTenant` if the prefix is invalid.
     """
     if not re.fullmatch(PREFIX_PATTERN, prefix):
         raise InvalidTenant(
@@ -117,9 +118,9 @@ def database_name(prefix: str) -> str:
 
 
 def work_name(verb: str, identity: UUID) -> str:
-    """Return the name of the work `verb` for the tenant with that identity, which becomes part of `application_name`.
+    """Return a name for the work `verb` on the tenant with that identity; it becomes part of `application_name`.
 
-    The name omits the tenant's id, since other tenants' roles can read it in pg_stat_activity. It is the same each
-    time, so that the sessions of a killed process can be found.
+    The name omits the tenant's id, since other tenants' roles can read the name in pg_stat_activity. It is the same
+    each time, so that the sessions of a killed process can be found.
     """
     return f"{verb} {identity.hex[:12]}"

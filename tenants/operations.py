@@ -43,7 +43,7 @@ def tenant_lock(tenant_id: str) -> Iterator[None]:
 
 @contextmanager
 def backup_lock(tenant_id: str) -> Iterator[None]:
-    """Share the tenant's lock with other backups, to keep operations out; raise `TenantBusy` if one is running."""
+    """Share the tenant's lock with other readers, to keep operations out; raise `TenantBusy` if one is running."""
     with advisory_lock(f"seo-gen:tenant:{tenant_id}", busy=lambda: TenantBusy(tenant_id), shared=True):
         yield
 

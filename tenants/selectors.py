@@ -88,7 +88,10 @@ def require_fleet_finished() -> None:
 
 
 def backups(*, tenant_id: str | None = None, every: bool = False) -> QuerySet[Backup]:
-    """Return the catalogued backups of one tenant or all, newest first; with `every`, failed and removed ones too."""
+    """Return the catalogue's backups and exports, newest first, of one tenant or of all.
+
+    Failed and removed ones are left out unless `every` is set; unfinished ones are included.
+    """
     found = Backup.objects.using("default").order_by("-started_at")
     if tenant_id:
         found = found.filter(tenant_id=tenant_id)

@@ -1,4 +1,4 @@
-"""Names of tasks, so that services can send them without importing them."""
+"""Names of Celery tasks, so that services can send a task without importing it."""
 
 BACKUP_DAILY = "tenants.backup_daily"
 AUDIT_ANCHOR = "tenants.audit_anchor"

@@ -37,7 +37,8 @@ def ignore_progress(progress: Progress) -> None:
     """Do nothing: the default listener."""
 
 
-# The phases of a migration of tenants, in order; the last is "commit" or "roll back".
+# The phases of a batch, in order. Only migrations rehearse, and only copies of prompts compare; the last phase is
+# "commit" or "roll back".
 PHASES = ("check", "rehearse", "compare", "prepare", "decide", "commit", "roll back")
 
 
@@ -162,7 +163,7 @@ class DrillReport:
 
 @dataclass(frozen=True)
 class CloneReport:
-    """A tenant that was created from another's data, or imported."""
+    """The result of a clone or an import."""
 
     tenant_id: str
     from_tenant: str

@@ -29,7 +29,7 @@ SECTIONS = ("## Example", "## Exit codes", "## If it is killed", "## Errors and 
 MACHINE_PATH = re.compile(r"(?<![\w.…])/(?:home|root|tmp|work|Users|mnt|private)/")
 # What stands for a file of the checkout, or a test in one.
 NAMED_FILE = re.compile(r"(?:audit|benchmarks|config|docs|llm|locale|prompts|runs|tenants|tests)/[\w./-]+(?:::\w+)?")
-# Read by other programs through our environment, or set for our own processes.
+# The methods of `env` that read a variable.
 READERS = ("str", "bool", "int", "float", "list", "db_url")
 
 

@@ -49,7 +49,7 @@ COUNTED_ALWAYS_MANY = {
     "The text is longer than %(limit)d characters.",
     "is longer than %(limit)d characters",
     "a number has more than %(limit)d digits",
-    "A message to %(task)s has %(size)d bytes; the limit is %(limit)d.",
+    "A message for %(task)s is %(size)d bytes long; the limit is %(limit)d.",
     "A tenant's name can have at most %(max)d characters; this one has %(count)d.",
     "Limits for a call to %(model)s: %(max_input_tokens)s tokens in, %(max_output_tokens)s out; cost: %(cost_limit)s.",
     "Limits for a call to %(provider)s/%(model)s: %(max_input_tokens)d tokens in, %(max_output_tokens)d out;"

@@ -1,7 +1,7 @@
 """An installation of an earlier release works with this one, once its fleet is migrated.
 
 The program runs in a home restored from tests/installations, on servers of its own. The tests tell one story, in this
-order: inspect what is there, finish what was left open, continue working, and finally erase a customer.
+order: recover and migrate, inspect what is there, process old messages, continue working, and finally erase a customer.
 """
 
 from __future__ import annotations

@@ -124,7 +124,10 @@ class LogFilter(admin.SimpleListFilter):
 
 
 class AuditAnchorAdmin(ReadOnlyAdmin):
-    """The anchors of the logs. Only people who may see all tenants are shown the anchors of the control log."""
+    """The anchors of the logs. The control log's are listed for people who may see all tenants.
+
+    Others see only a sentence about its newest anchor, above the list.
+    """
 
     audit_resource = "audit_anchor"
     tenant_path = "tenant_id"

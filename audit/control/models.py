@@ -41,7 +41,8 @@ class AuditArchive(models.Model):
     entries = models.BigIntegerField(_("entries"))
     # The last entry's hash, or the genesis hash if the log has no entries.
     head_hash = models.TextField(_("last hash"))
-    # The first entry that broke the chain when the log was archived; None if the chain was intact.
+    # The first entry that broke the chain when the log was archived, or the number after the last
+    # entry if the chain's head did not match; None if the chain was intact.
     first_bad = models.BigIntegerField(_("broken at entry"), null=True)
     # sha256 of the entries in the format of `audit.log.file_format`, one JSON document per line.
     digest = models.TextField(_("SHA-256"))
@@ -93,7 +94,9 @@ class ArchivedAuditLog(models.Model):
 class AuditAnchor(models.Model):
     """The end of a log at one point in time.
 
-    Unless a restore replaces the log, it must keep an entry with this number and hash, so later changes are detected.
+    The log must keep an entry with this number and hash, unless a restore or an undo replaces the
+    log. That way, later changes are detected. The anchor of an empty log has the number 0 and the
+    genesis hash.
     """
 
     id = models.BigAutoField(primary_key=True)

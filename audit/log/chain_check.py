@@ -36,8 +36,9 @@ class ChainHead:
 
 
 def genesis_of(identity: UUID | str) -> str:
-    """Return the hash that a log's first entry follows, given the tenant's identity or `CONTROL_CHAIN`.
+    """Return the hash that a log's first entry follows.
 
+    `identity` is the tenant identity that the chain starts with, or `CONTROL_CHAIN`.
     `audit.log.chain_sql` computes the same hash in SQL.
     """
     return hashlib.sha256(f"seo-gen audit chain of {identity}".encode()).hexdigest()

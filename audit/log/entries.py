@@ -52,10 +52,11 @@ def record(
 
 
 def log_export(*, using: str) -> Iterator[bytes]:
-    """Record that the current actor exports the log, and return all earlier entries as lines of JSON.
+    """Record that the current actor exports the log; return the entries before that as JSON lines.
 
-    The "audit.export" entry is committed before anything is returned; it holds the number of earlier entries and the
-    last one's hash. The iterator yields a batch of lines at a time and needs no transaction.
+    The "audit.export" entry is committed before anything is returned; it holds the number of
+    these entries and the last one's hash. The iterator yields a batch of lines at a time and
+    needs no transaction.
     """
     log = _log(using)
     table: LiteralString = "control_audit_logs" if log is ControlAuditLog else "audit_logs"
@@ -88,7 +89,10 @@ def _log(using: str) -> type[AuditLog] | type[ControlAuditLog]:
 
 
 def _json(action: str, details: Details | None) -> str | None:
-    """Return `details` as text for jsonb, or None; raise `DetailsNotJson` for what jsonb cannot store, such as NaN."""
+    """Return `details` as text for jsonb, or None.
+
+    Raises `DetailsNotJson` for NaN, infinity, U+0000, and types that JSON does not have.
+    """
     if details is None:
         return None
     try:
@@ -96,5 +100,5 @@ def _json(action: str, details: Details | None) -> str | None:
     except (TypeError, ValueError) as error:
         raise DetailsNotJson(action, str(error)) from error
     if "\\u0000" in text.replace("\\\\", ""):
-        raise DetailsNotJson(action, "U+0000")
+        raise DetailsNotJson(action, "a text contains U+0000")
     return text

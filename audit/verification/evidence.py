@@ -1,6 +1,7 @@
-"""Collect the anchors to verify logs against, from the control database and from documents, and compare the two.
+"""Collect the anchors to verify logs against, from the control database and from documents.
 
-The control log's "audit.anchor" entries hold the digest of each run's anchors, and the sha256 of its document.
+Both are compared with the control log, whose "audit.anchor" entries hold the digest of each run's
+anchors, and the sha256 of its document.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def evidence_gather() -> Evidence:
     """Compare anchors and documents with the control log's entries about them.
 
     Return the mismatches as problems, and the anchors in documents that the control log does not confirm. Raises
-    `PlaceError` if AUDIT_ANCHOR_OUTPUT names no place; one that cannot be read is a problem.
+    `PlaceError` if AUDIT_ANCHOR_OUTPUT is invalid; a place that cannot be read is a problem.
     """
     # Read the entries before the documents, because a run writes its document before its entry.
     runs = _runs()

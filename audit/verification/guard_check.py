@@ -1,4 +1,6 @@
-"""Read a log's guards from the catalog: triggers, their functions, owners, privileges, rules, constraints.
+"""Read a log's guards from the catalog, and compare them with the expected ones.
+
+The guards are triggers, their functions, owners, privileges, rules, policies, columns, constraints and child tables.
 
 Role names differ between installations: "owner" stands for the expected owner, and "application" for the role (or the
 tenants' group) that the application uses; any other role is shown under its own name. PostgreSQL 15 to 18 all produce

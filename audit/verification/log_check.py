@@ -246,8 +246,8 @@ def _about_ends(head: ChainHead | None, last: ChainHead, *, anchored: bool) -> I
         yield Problem(
             Kind.HEAD,
             _(
-                "The chain head (entry %(head)d) does not match the last entry (entry %(last)d): one of them was"
-                " changed."
+                "The chain head (entry %(head)d) does not match the last entry (entry %(last)d): the head was"
+                " changed, or the newest entries were changed or inserted."
             )
             % {"head": head.sequence, "last": last.sequence},
         )

@@ -89,7 +89,7 @@ def audit_verify(*, tenant_id: str | None = None, on_progress: OnProgress = igno
     The control log is always verified in full, because it explains a tenant's restores and confirms its anchors.
     Problems are listed in the reports. The verification itself is recorded in the control log.
 
-    Raises `UnknownTenant`, or `PlaceError` if AUDIT_ANCHOR_OUTPUT names no place.
+    Raises `UnknownTenant`, or `PlaceError` if AUDIT_ANCHOR_OUTPUT is invalid.
     """
     tenants, archives, lost = _which(tenant_id)
     on_progress(Progress("control", "verify"))

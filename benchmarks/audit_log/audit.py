@@ -115,7 +115,7 @@ def _seconds_per_entry(writers: Sequence[Child], table: str, flush: str) -> floa
 
 
 def _tenant(environment: Environment, name: str) -> str:
-    """Create a tenant with a second, unchained log; return the URL of its role."""
+    """Create a tenant with a second, unchained log; return its database URL."""
     from tenants.lifecycle.create import tenant_create
 
     tenant: Tenant = tenant_create(name=name)

@@ -12,7 +12,7 @@ from django.test import override_settings
 from benchmarks.measure import seconds_of
 from benchmarks.schema_tenants.settings import TENANT_BASE_SCHEMA as BASE_SCHEMA
 
-# What the product's migrations leave in every tenant's database, at least.
+# What the product's migrations leave in every tenant's database; there may be more triggers.
 PROMPTS = 4
 TRIGGERS = 5
 

@@ -1,6 +1,6 @@
 """Rows for the pages: a tenant with 200,000 runs, and 1,000 others with 200,000 run summaries in all and with costs.
 
-A superuser inserts them with SQL, because creating them as people do would take hours. Pages read nothing but rows.
+A superuser inserts them with SQL, because creating them as people do would take hours. The pages read no files.
 """
 
 from __future__ import annotations

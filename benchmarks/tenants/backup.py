@@ -119,7 +119,7 @@ def _restores(environment: Environment, tenant_id: str) -> list[Table]:
 def in_time(environment: Environment) -> list[Table]:
     """Restore a small tenant to a point in time, on a server with many other tenants.
 
-    These tenants are in the base backup; what changes later is in the WAL.
+    The base backup contains all of them. A tenant that is created after the target is only in the WAL.
     """
     from tenants.lifecycle.create import tenant_create
 

@@ -1,8 +1,7 @@
 """The approval of operations by a second person. Services of any app call `require_approval` in their transaction.
 
-TWO_PERSON_OPERATIONS names the kinds of operations that need the approval of a second person. The table of approvals
-and the rules are in `tenants.approvals`, whose functions are registered here, because apps below `tenants` must not
-import it.
+TWO_PERSON_OPERATIONS names the kinds of operations that need the approval of a second person. The rules are in
+`tenants.approvals`, whose functions are registered here, because apps below `tenants` must not import it.
 """
 
 from __future__ import annotations

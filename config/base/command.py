@@ -114,7 +114,7 @@ class OperatorCommand(BaseCommand):
         raise NotImplementedError
 
     def needs_second_person(self, options: Mapping[str, Any]) -> bool:
-        """Return whether the command, called with these options, does what may need a second person's approval."""
+        """Return whether the command, with these options, may need the approval of a second person."""
         return self.asks_second_person
 
     def check_options(self, options: Mapping[str, Any]) -> None:

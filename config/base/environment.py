@@ -21,9 +21,10 @@ MOST = 1_000_000_000
 
 
 class LiteralEnv(environ.Env):  # type: ignore[misc]
-    """django-environ without interpolation, which would replace "$x" by the variable x, even in a password.
+    """django-environ, except that every value is taken literally.
 
-    Errors name only the variable, since its value may be a secret.
+    django-environ itself would replace "$x", even if it is a password, with the value of the variable x. Errors name
+    only the variable, since its value may be a secret.
     """
 
     def get_value(
@@ -70,7 +71,7 @@ class LiteralEnv(environ.Env):  # type: ignore[misc]
         return items
 
     def time_zone(self, var: str, *, default: str) -> str:
-        """Return the name of a time zone; raise `ImproperlyConfigured` if this machine knows none of that name."""
+        """Return the name of a time zone; raise `ImproperlyConfigured` if this machine does not know it."""
         name = str(self.get_value(var, default=default))
         try:
             ZoneInfo(name)

@@ -5,7 +5,10 @@ from collections.abc import Sequence
 
 
 def line_diff(old: str, new: str, *, old_name: str, new_name: str) -> str:
-    """Return the difference in the unified format, with three lines of context; "" if there is none."""
+    """Return the difference in the unified format, with three lines of context; "" if there is none.
+
+    Whether the last line ends with a line feed does not matter.
+    """
     return "".join(difflib.unified_diff(_lines(old), _lines(new), old_name, new_name))
 
 

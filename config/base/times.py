@@ -20,7 +20,7 @@ def to_second(at: datetime) -> str:
 
 
 def clock(at: datetime) -> str:
-    """Return the time of day, for a place that names the date."""
+    """Return the time of day, for use where the date is already shown."""
     return f"{localtime(at):%H:%M:%S %Z}"
 
 

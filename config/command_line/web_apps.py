@@ -18,7 +18,7 @@ _left_out = False
 
 
 def leave_out() -> None:
-    """Make the settings of this process leave out these apps; child processes are not affected."""
+    """Make the settings of this process leave out these apps; programs that it starts are not affected."""
     global _left_out  # noqa: PLW0603  (one process, one set of apps)
     _left_out = True
 

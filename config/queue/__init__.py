@@ -1,1 +1,1 @@
-"""Celery's broker and worker, hardened against malformed messages, and the schedule of beat."""
+"""Celery's broker and worker, hardened against malformed messages, and beat's schedule."""

@@ -46,13 +46,13 @@ def log_dropped(reason: object, queue: str, size_bytes: int | None = None) -> No
 
 
 def log_unacknowledged(error: Exception) -> None:
-    """Log that a message was not acknowledged because the broker was lost. It is delivered again, which is harmless."""
+    """Log that a message was not acknowledged because the broker failed. It is delivered again, which is harmless."""
     extra = {"action": "message.ack", "error": type(error).__name__}
-    logger.info("message not acknowledged, the broker was lost", extra=extra)
+    logger.info("message not acknowledged, the broker failed", extra=extra)
 
 
 class QoS(redis.QoS):
-    """Keeps unacknowledged messages, and restores them after a timeout."""
+    """kombu's record of unacknowledged messages; it survives a lost connection and malformed entries."""
 
     def restore_unacked(self, client: Any = None) -> None:
         """Restore all messages of a channel that closes. If the connection is lost, the timeout restores them."""
@@ -135,7 +135,7 @@ class AMQPConnection(pyamqp.Connection):
 
 
 class AMQPTransport(pyamqp.Transport):
-    """For `amqp://`."""
+    """For `amqp://` and `pyamqp://`."""
 
     Connection = AMQPConnection
 

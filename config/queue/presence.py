@@ -14,7 +14,7 @@ INTERVAL_S = 5.0
 
 @signals.worker_ready.connect
 def note_presence(**_signal: Any) -> None:
-    """Record this worker's presence until the process ends."""
+    """Start a thread that records this worker's presence until the process ends."""
     threading.Thread(target=_note, name="presence", daemon=True).start()
 
 

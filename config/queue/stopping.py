@@ -1,6 +1,6 @@
 """Stop a worker: take no new step, wait for its calls, then return their steps without spending an attempt.
 
-SIGTERM waits up to WORKER_STOP_WAIT_S; SIGQUIT does not wait.
+On SIGTERM, the worker waits up to WORKER_STOP_WAIT_S; on SIGQUIT, it does not wait.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ def _question(body: object) -> dict[str, Any]:
 
 
 def _rewrite(message: Any) -> None:
-    """Reduce the message to what `task_message` accepts, such as task and arguments. Raises `MalformedMessage`."""
+    """Rebuild the message from the parts that `task_message` checked; drop the rest. Raises `MalformedMessage`."""
     checked = task_message(
         message.headers,
         message.body,

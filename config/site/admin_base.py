@@ -1,4 +1,4 @@
-"""Base classes for the admin classes of all apps. Part of the foundation: it imports no app."""
+"""Base classes for the admin classes of all apps. Imports no app, since every app may import it."""
 
 from __future__ import annotations
 
@@ -324,7 +324,7 @@ def as_code(text: str) -> SafeString:
 
 
 def coded(text: object) -> SafeString:
-    """Return a message as HTML, in which what stands between backticks, such as a command, is code."""
+    """Return a message as HTML, with text between backticks, such as a command, as code."""
     parts = enumerate(str(text).split("`"))
     return format_html_join("", "{}", ((format_html("<code>{}</code>", one) if n % 2 else one,) for n, one in parts))
 

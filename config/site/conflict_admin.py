@@ -118,7 +118,7 @@ class ConflictAdmin(UnfoldModelAdmin):
         context["back_url"] = reverse(page, args=[quote(row.pk)])
         context["seen"] = (SEEN, text_of(self._digests(request, row)))
         if context["perms_lacking"]:
-            # Rows that have no page for deleting them: whoever may delete this object lacks no permission for them.
+            # Rows that have no page for deleting them: anyone who may delete this object needs no permission for them.
             named = [str(one) for one in context["protected"]]
             kinds = sorted(map(capfirst, context["perms_lacking"]))
             others = [kind for kind in kinds if not any(one.startswith(f"{kind}:") for one in named)]

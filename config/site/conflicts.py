@@ -188,7 +188,7 @@ class CurrentField(forms.CharField):
 
 
 class SeenForm(forms.Form):
-    """A form, such as a dialog, that changes stored values through a service.
+    """A form, such as that of a dialog, that changes stored values through a service.
 
     A subclass calls `add_seen` with the values as they are now, in its `__init__`. The service gets these values too,
     and compares them with the database again under its lock.

@@ -1,4 +1,4 @@
-"""The difference between two texts on a page."""
+"""Show the difference between two texts on a page."""
 
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString

@@ -58,7 +58,7 @@ LABELS = {
     "llm_seconds": gettext_lazy("duration of the call"),
     "lost_runs": gettext_lazy("lost runs (newer than the restored state)"),
     "migrations": gettext_lazy("migrations"),
-    "missing_files": gettext_lazy("missing files"),
+    "missing_files": gettext_lazy("missing or changed files"),
     "model": gettext_lazy("model"),
     "name": gettext_lazy("name"),
     "new": gettext_lazy("new"),
@@ -167,7 +167,7 @@ def _named(key: str, label: Label) -> SafeString:
 
 
 def _in_words(key: str, value: Any) -> str:
-    """Return one value as people read it; the key says what a number is, if it is one of ours."""
+    """Return one value as people read it. The key's ending identifies sizes, durations and times."""
     if value is None or value in ("", [], {}):
         return _("none")
     if isinstance(value, bool):

@@ -113,7 +113,7 @@ def active_entry(request: HttpRequest) -> Item | None:
 
 
 def entry_titles(request: HttpRequest) -> dict[str, str]:
-    """Return {address: words} of the menu's entries."""
+    """Return {URL: title} of the menu's entries."""
     return {item["link"]: item["title"] for group in sidebar(request) for item in group["items"]}
 
 
@@ -218,7 +218,11 @@ def _tenant_menu(request: HttpRequest) -> list[Item]:
 
 
 def _group(name: str, *items: Item, closed: bool = False) -> Item:
-    """Return a group of the menu. With `closed`, it is open only on its own pages, and once a person has opened it."""
+    """Return a group of the menu.
+
+    A `closed` group is collapsed, except on its own pages, until a person opens it; the browser
+    remembers that.
+    """
     return {"title": name, "items": list(items), "closed": closed}
 
 
@@ -249,7 +253,10 @@ def _item(request: HttpRequest, label: str, icon: str, name: str) -> Item:
 
 @cache
 def _rank(identity: UUID, created_at: datetime) -> int:
-    """Return how many tenants were created before this one, erased ones included, so that the color never changes."""
+    """Return how many tenants were created before this one.
+
+    Erased ones count too, so that an erasure changes no other tenant's color.
+    """
     return Tenant.objects.using(CONTROL).filter(created_at__lt=created_at).count()
 
 

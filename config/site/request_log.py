@@ -1,4 +1,4 @@
-"""Log one line for each successful request; Django itself logs those that were refused or failed."""
+"""Log one line for each successful request (status below 400); Django itself logs the others."""
 
 import logging
 import time

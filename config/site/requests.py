@@ -23,7 +23,7 @@ NUL = "\x00"
 
 
 class InvalidRequest(SeoGenError):
-    """The request contains something that cannot be stored or looked up."""
+    """A submitted form contains a NUL character, which cannot be stored or looked up."""
 
     code = "request_invalid"
 

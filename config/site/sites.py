@@ -136,7 +136,7 @@ class StaffSite(AdminSite):
         return [url for url in super().get_urls() if getattr(url, "name", None) not in LEFT_OUT]
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
-        """Return the apps with their models, each by the words of its menu entry."""
+        """Return the apps with their models, each model named as in the menu if it has an entry there."""
         apps: list[Any] = super().get_app_list(request, app_label)
         titles = entry_titles(request)
         for model in (model for app in apps for model in app["models"]):
@@ -158,7 +158,7 @@ class StaffSite(AdminSite):
 
 
 class Audited(StaffAdmin):
-    """Write an audit entry where Django writes its own log, in the transaction of the change.
+    """Writes an audit entry where Django would write its own log, in the transaction of the change.
 
     Models without an `audit_noun` get no entry. The entry of a change names the object and the changed fields, with the
     old and new values of those in `audit_values`.
@@ -229,7 +229,7 @@ class Audited(StaffAdmin):
 
 
 class Listed(StaffAdmin):
-    """A list page has the title of its menu entry, which may differ from the model's name."""
+    """Gives a list page the title of its menu entry, which may differ from the model's name."""
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         entry = active_entry(request)

@@ -1,4 +1,4 @@
-"""Staff accounts, their roles, and groups of tenants that roles are given for."""
+"""Admin pages for staff accounts, their roles, and the groups of tenants for which roles are given."""
 
 from __future__ import annotations
 

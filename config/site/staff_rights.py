@@ -2,9 +2,9 @@
 
 Django lets anyone with `auth.change_user` become a superuser, or set a superuser's password. Here only a superuser may
 do that. Administrators manage the users whose roles are all for tenants that they administer, and can give only
-roles for those tenants. Temporary access counts on one side only: it makes no one an administrator of the tenant, but a
-user who has it may see a tenant that their administrator may not, so the administrator cannot set their password until
-it ends.
+roles for those tenants. Temporary access counts on one side only: it makes no one an administrator of the tenant. But a
+user who has it may see a tenant that their administrator may not, so until it ends, they are managed only by those who
+administer that tenant too.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Security headers for browsers, and settings for them that are derived from the environment."""
+"""The Content-Security-Policy header, and values of security settings that are derived from the environment."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CONTENT_SECURITY_POLICY: Mapping[str, Sequence[str]] = {
 class ContentSecurityPolicyMiddleware:
     """Add the policy of the setting SECURE_CSP to responses that have none, including static files and errors.
 
-    Django 6 has a middleware and a setting with these names; once we use it, remove this class.
+    Django 6 has a middleware and a setting with these names. Once we use Django 6, remove this class.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:

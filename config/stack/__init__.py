@@ -1,4 +1,4 @@
-"""The embedded stack: real servers from Python wheels, in place of those that the environment does not name.
+"""The embedded stack: PostgreSQL, Valkey and an LLM server from Python wheels. The environment can name others instead.
 
 State lives under ``$SEO_GEN_HOME``, or ``var`` in the checkout. This package does not import Django, since it
 runs before the settings, which read the variables that it supplies.

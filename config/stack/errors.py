@@ -4,7 +4,7 @@ from config.base.errors import SeoGenError
 
 
 class StackError(SeoGenError):
-    """The base class of these errors: a server, a file or a folder of the stack cannot be used."""
+    """The stack cannot do what was asked. The base class of the errors of this package."""
 
 
 class PortTaken(StackError):

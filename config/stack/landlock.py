@@ -42,8 +42,9 @@ def version() -> int:
 def call_confined(function: Callable[[], T], writable: Sequence[Path]) -> T:
     """Call `function` in a thread that, with everything it starts, can write only below `writable` (and to /dev/null).
 
-    From version 4 of Landlock on, the thread cannot use TCP either. If the kernel has no Landlock, `function` is called
-    unconfined. Raises `OSError` if a folder is missing, or the kernel refuses.
+    Before version 3 of Landlock, it can still truncate files elsewhere. From version 4 on, it cannot bind or connect
+    TCP sockets either. If the kernel has no Landlock, `function` is called unconfined. Raises `OSError` if a folder is
+    missing, or the kernel refuses.
     """
     if not version():
         return function()

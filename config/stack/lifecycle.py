@@ -66,7 +66,7 @@ def start(
     """Start or repair the embedded servers and the named workers; return the names of those started.
 
     `ports` fixes ports by service, as do the variables ``SEO_GEN_<SERVICE>_PORT``. Running workers are restarted if a
-    server had to move to another port, since they know only the old one. Raises StackError.
+    server moves to another port, since they know only the old one. Raises `StackError`.
     """
     with locked(home):
         return _Starter(home, ports or {}, on_progress).run(set(names))

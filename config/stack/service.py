@@ -1,4 +1,4 @@
-"""The base class of the stack's servers."""
+"""The base class of the stack's services: the embedded servers and the product's own processes."""
 
 import signal
 from abc import ABC, abstractmethod
@@ -10,7 +10,7 @@ from config.stack.state import Secrets
 
 
 class Service(ABC):
-    """One server: how to launch it, when it is ready, how to stop it."""
+    """One service: how to launch it, when it is ready, how to stop it."""
 
     name: str
     # Shown in progress messages and errors.
@@ -23,24 +23,24 @@ class Service(ABC):
 
     @abstractmethod
     def launch(self, home: Home, secrets: Secrets, port: int) -> Launch:
-        """Prepare the files that the server needs, and return how to run it."""
+        """Prepare the files that the service needs, and return how to run it."""
 
     def ready(self, home: Home, secrets: Secrets, port: int) -> bool:
-        """Return whether the server is ready; raise `StackError` if it never will be."""
+        """Return whether the service is ready; raise `StackError` if it never will be."""
         return answers(port)
 
     def settings(self, home: Home, secrets: Secrets, port: int) -> Mapping[str, str]:
-        """Return the environment variables that point to the server."""
+        """Return the environment variables that point to the service."""
         return {}
 
     def replaced(self, elsewhere: Set[str]) -> bool:
-        """Return whether the server is not needed because the environment sets all variables that would point to it."""
+        """Return whether the environment replaces the service: `elsewhere` names all that it `provides`."""
         return elsewhere >= set(self.provides)
 
     def steps_to_stop(self, wait_s: float | None) -> Sequence[tuple[signal.Signals, float]]:
-        """Return the signals that stop the server, each with the seconds to wait after it.
+        """Return the signals that stop the service, each with the seconds to wait after it.
 
-        `wait_s`, if given, replaces the wait for work in progress; a server that does no such work ignores it.
+        `wait_s`, if given, replaces the worker's wait for its calls; other services ignore it.
         """
         return self.stop_steps
 

@@ -9,8 +9,9 @@ class Abort:
     """Passed to `complete`, so that another thread can end the call.
 
     `abort()` returns immediately, and the call raises `CallAborted` wherever it is: resolving a name, connecting,
-    waiting for headers or reading. A reply that had already arrived in full is returned. An object that is used for
-    several calls ends all of them, even one that begins after `abort()`.
+    waiting for headers or reading. A reply that had already arrived in full is returned, and an error that the provider
+    had already reported is raised. An object that is used for several calls ends all of them, even one that begins
+    after `abort()`.
     """
 
     def __init__(self) -> None:

@@ -76,7 +76,7 @@ def exchange(
 
 
 def _send(send: Callable[[], Iterable[object]]) -> Exception | None:
-    """Let the SDK finish; return what it raised, or None. It may raise anything, since it sees an empty body."""
+    """Run the SDK's call; return what it raised, or None. It may raise anything, since it sees an empty body."""
     try:
         for _nothing in send():
             pass

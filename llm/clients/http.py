@@ -17,7 +17,7 @@ from llm.clients.exchange import CallWatch, receive
 from llm.clients.network import WatchedBackend
 from llm.clients.watch import current
 
-# How many SDK clients are kept, one for each combination of provider, address and key, with its connections.
+# How many clients of each SDK are kept, one for each address and key, with its connections.
 MAX_KEPT_CLIENTS = 32
 
 # Well below the time for which servers keep an idle connection (5 s: llama.cpp, uvicorn, Node): a request on one

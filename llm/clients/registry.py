@@ -58,7 +58,7 @@ def load_sdk(wire: str) -> None:
 
 
 def require_callable(access: ProviderAccess) -> None:
-    """Raise unless the provider can be called once its key variable is set.
+    """Raise unless the provider can be called once its key variable, or LOCAL_LLM_URL, is set.
 
     Raises `UnknownWire`, `InvalidKeyVariable` or `MissingKeyVariable`, `InvalidBaseURL`, `InsecureBaseURL`,
     `HostNotAllowed` or `ForeignKeyVariable`.

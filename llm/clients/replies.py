@@ -193,8 +193,8 @@ def finished(call: Call, reply: Assembly, request_id: str) -> LLMReply:
             % names,
             hint=_(
                 "Raise the output limit: the tenant's own for the step, if it has one, otherwise the model's in the"
-                " admin under Models and prices. If the limit was the rest of the context window, shorten the prompt"
-                " instead."
+                " admin under Models and prices. Existing runs keep a tenant's own limit. If the limit was the rest of"
+                " the context window, shorten the prompt instead."
             ),
             usage=usage,
             code="llm_output_limit_reached",

@@ -56,7 +56,7 @@ def prices_set(
 
 
 def columns_set(*, model: LLMModel, columns: Mapping[str, Decimal | None]) -> None:
-    """Put the prices in these price columns into effect today; other units keep their prices.
+    """Put these columns' prices (None: unknown) into effect today; other units keep their prices.
 
     The caller writes the audit entry. Raises `InvalidPrice`, or what `require_approval` raises.
     """

@@ -1,4 +1,4 @@
-"""Compute what a provider's cache saved: without the cache, all of the input would have been new input."""
+"""Compute what a provider's cache saved, compared with billing the cached tokens as input."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -9,10 +9,10 @@ CACHED = ("cached_read", "cache_write_5m", "cache_write_1h")
 
 
 def cache_saving(usage: Mapping[str, int], prices: Mapping[str, object]) -> Decimal | None:
-    """Return the USD that the cache saved, negative if writing it cost more; None if nothing was cached.
+    """Return the USD that the cache saved; negative if writing to it cost more than reading saved.
 
-    `usage` and `prices` are a step's documents. Tokens add nothing if the price of their unit, or that of input, is
-    unknown.
+    Returns None if nothing was cached. `usage` and `prices` are a step's documents. Tokens add
+    nothing if the price of their unit, or that of input, is unknown.
     """
     if not any(usage.get(unit) for unit in CACHED):
         return None

@@ -1,4 +1,8 @@
-"""Compute what a call costs at given prices. The costs of runs come from the view `run_costs`, by the same rules."""
+"""Compute what a call costs at given prices.
+
+The costs of runs come from the view `run_costs`. Its rules are the same, except for a unit without
+a price: the view leaves it out and reports it, whereas here the whole cost is None.
+"""
 
 from decimal import Decimal
 

@@ -78,7 +78,7 @@ def _import(request: HttpRequest, *, online: bool) -> None:
 
 
 def _say_no_price(request: HttpRequest, marked: int) -> None:
-    """Add a message that no price was imported; `marked` is the number of models that are marked differently now."""
+    """Say that no price was imported; the mark “being retired” of `marked` models has changed."""
     if not marked:
         messages.info(request, _("Nothing was imported: all these prices were set by hand and are kept."))
         return

@@ -1,6 +1,6 @@
 """Pages for copying prompts to other tenants: choose versions, check the preview, copy, and undo the copy.
 
-Workers make the preview, the copy and the undo (`tenants.requests`).
+Workers run the preview, the copy and the undo (`tenants.requests`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Forms for a prompt's versions. Errors of the services' checks are shown beside the fields that they are about."""
+"""Forms for a prompt's versions. Errors from services' checks are shown next to their fields."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CODE = {"class": "seo-gen-code", "spellcheck": "false"}
 
 
 class TemplateField(forms.CharField):
-    """Normalizes a template like a stored one, so that a template submitted without edits counts as unchanged."""
+    """Normalizes a template as `prompt_create` does, so that an unedited one is unchanged."""
 
     def to_python(self, value: Any) -> Any:
         return normalised(super().to_python(value) or "")

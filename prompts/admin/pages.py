@@ -22,7 +22,7 @@ from tenants.routing.context import current_alias, current_tenant
 
 
 def compare_page(admin: StaffAdmin, request: HttpRequest, prompt: Prompt) -> HttpResponse:
-    """Show the difference between two versions of the prompt's step: at first, this one and the one before."""
+    """Show the difference between two versions of a step, by default this and the one before."""
     versions = list(prompt_versions(alias=current_alias(), step=prompt.step))
     by_id = {str(one.pk): one for one in versions}
     chosen = {"old": str(_before(prompt, versions).pk), "new": str(prompt.pk)}

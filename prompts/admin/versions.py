@@ -1,4 +1,4 @@
-"""Admin pages for a tenant's prompts: list, add, edit, activate, compare, try and copy versions."""
+"""Admin pages for a tenant's prompts: list, add, edit, activate, roll back, compare, try, copy."""
 
 from __future__ import annotations
 
@@ -106,7 +106,10 @@ class PromptAdmin(StaffAdmin):
         return False
 
     def has_activate_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        """Return whether to offer "Activate": not for a draft, whose form has a button that also saves the draft."""
+        """Return whether to offer "Activate": for used versions that are not active.
+
+        A draft's form has "Save and activate" instead. The action itself needs only the permission.
+        """
         if not request.user.has_perm("prompts.change_prompt"):
             return False
         used = Prompt.objects.filter(pk=object_id, is_active=False, used_at__isnull=False)
@@ -154,7 +157,7 @@ class PromptAdmin(StaffAdmin):
         return ((None, {"fields": (*head, *shown)}),)
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
-        """Add the next version of a step's prompt; the form begins with the version that `?from=<id>` names, if any."""
+        """Add the next version of a step's prompt; `?from=<id>` names a version to start from."""
         if not self.has_add_permission(request):
             raise PermissionDenied
         form = NewVersionForm(request.POST or None, initial=_initial(request.GET.get("from", "")))

@@ -46,7 +46,7 @@ class Compared:
     newest: Mapping[str, int]
 
     def changing(self, sources: Sequence[Source]) -> list[Source]:
-        """Return the versions that would change the tenant: its active version of the step differs, or is missing."""
+        """Return the versions whose step has a different active version in the tenant, or none."""
         return [one for one in sources if one.step not in self.active or not is_same(self.active[one.step], one)]
 
 
@@ -56,7 +56,7 @@ def named(tenant_ids: Sequence[str] | None) -> list[str] | None:
 
 
 def are_all(tenants: Sequence[Tenant], from_tenant_id: str) -> bool:
-    """Return whether a copy could change no other tenant now, apart from the source."""
+    """Return whether these are all the tenants that a copy from this source could change now."""
     changeable = tenants_existing().filter(status__in=CHANGEABLE)
     return not changeable.exclude(pk__in=[from_tenant_id, *(tenant.pk for tenant in tenants)]).exists()
 
@@ -81,7 +81,7 @@ def sources_of(tenant_id: str, steps: Sequence[str], version: int | None) -> lis
     """
     if version is not None and len(set(steps)) != 1:
         raise InvalidPrompt(
-            _("Each step has its own versions: to copy a certain version, pass exactly one step."),
+            _("Each step has its own versions: to copy a specific version, pass exactly one step."),
             code="prompt_copy_ambiguous",
         )
     with tenant_context(tenant_get(tenant_id), statuses=READABLE) as alias:
@@ -107,13 +107,19 @@ def versions_text(active: Active, steps: Sequence[str]) -> str:
 
 
 def looks_for_change(phases: Phases, tenants: Sequence[Tenant], *, work: str, workers: int) -> list[Look]:
-    """Inspect the tenants, and return the results; record a problem for each tenant that cannot be changed yet."""
+    """Inspect the tenants, and return the results; record as problems what prevents a change.
+
+    Raises `ServerError` as `look_at` does.
+    """
     code = release()
     with phases.phase("check", len(tenants)) as one_more:
         groups, problems = check_tenants(tenants, code=code, work=work, workers=workers, on_look=one_more)
         looks = [look for one in groups for look in one.looks]
         behind = [look for look in looks if not code.is_complete(look.history)]
-        reason = _("It has migrations to apply; run `seo-gen tenant migrate --all` first.")
+        reason = _(
+            "It has migrations to apply; first migrate all tenants, with"
+            " `seo-gen tenant migrate --all` or in the admin."
+        )
         phases.problems += [*problems, *(str(MigrationFailed(look.tenant.id, reason)) for look in behind)]
     return sorted(looks, key=lambda look: look.tenant.id)
 

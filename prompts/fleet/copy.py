@@ -48,12 +48,14 @@ def prompt_copy(
 ) -> CopyReport:
     """Copy versions to the named tenants, or to all if `tenant_ids` is None, and activate them; return a report.
 
-    Copies the active versions of `steps` (empty: of all steps), or `version` of a single step. A tenant whose active
-    version is the same keeps it. With `dry_run` nothing is changed, and the report has each difference. With
-    `previewed` nothing is changed either, unless the copy finds exactly what the preview found. Failures of tenants are
-    reported in `problems`. Raises `UnknownTenant`, `TenantNotActive`, `UnknownPrompt`, `InvalidPrompt`,
-    `PromptMismatch`, `SandboxUnavailable`, `PromptChanged`, `FleetBusy`, what `require_approval` raises, or
-    `FleetUnfinished` or `TenantUnfinished` if an interrupted operation, such as this one, must be recovered.
+    Copies the active versions of `steps` (empty: of all steps), or `version` of a single step. The
+    source is left out; a tenant whose active version is the same keeps it. With `dry_run` nothing
+    is changed, and the report has each difference. With `previewed` nothing is changed either,
+    unless the copy finds exactly what the preview found. Failures of tenants are reported in
+    `problems`. Raises `UnknownTenant`, `TenantNotActive`, `UnknownPrompt`, `InvalidPrompt`,
+    `PromptMismatch`, `SandboxUnavailable`, `PromptChanged`, `FleetBusy`, `ServerError`, what
+    `require_approval` raises, or `FleetUnfinished` or `TenantUnfinished` if an interrupted
+    operation, such as this one, must be recovered.
 
     1. read and check the versions; 2. lock and record; 3. check every tenant, before any change; 4. compare;
     5. prepare: the first failure rolls everything back; 6. record the decision durably; 7. commit everywhere.

@@ -42,8 +42,8 @@ def prompt_copy_preview(
 ) -> CopyPreview:
     """Record, as a batch that is a dry run, and return what `prompt_copy` would change with the same arguments.
 
-    The record has versions and digests, no templates: those stay in the tenants' databases. Nothing is recorded if a
-    tenant could not be changed (`problems`). Raises what a dry run of `prompt_copy` raises.
+    The record has versions and digests, no templates: those stay in the tenants' databases. If
+    there are `problems`, nothing is recorded. Raises what a dry run of `prompt_copy` raises.
     """
     started = now()
     sources = sources_of(from_tenant_id, steps, version)

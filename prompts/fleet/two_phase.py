@@ -78,8 +78,9 @@ class Batch(Phases):
 def batch_run(batch: Batch, plan: Callable[[Batch], None]) -> CopyReport:
     """Find the batch's jobs and problems with `plan`, then change everything or nothing; return the report.
 
-    Failures are reported in `problems`. If the batch is interrupted, it is rolled back and the exception is raised
-    again; if it cannot be rolled back, `FleetUnfinished` is raised instead.
+    Failures of tenants and servers are reported in `problems`. After any other exception, such as
+    Ctrl-C, the batch is rolled back and the exception raised again; if the batch cannot be rolled
+    back, `FleetUnfinished` is raised instead.
     """
     try:
         plan(batch)
@@ -196,7 +197,7 @@ def _roll_back(batch: Batch) -> CopyReport:
 def _abandon(batch: Batch, error: BaseException) -> None:
     """Roll back after an exception, such as Ctrl-C or a lost connection.
 
-    Raises `FleetUnfinished` if that is impossible, or no longer possible.
+    Raises `FleetUnfinished` if that fails, or if the decision to commit was already recorded.
     """
     batch.problems.append(failure_reason(error))
     # The connection itself may have failed.

@@ -35,8 +35,8 @@ def prompt_copy_undo(
     A step that had no active version is left without one. The copied versions stay, inactive. A tenant whose active
     version is no longer the copied one fails the whole undo; one that the copy did not reach, or that has been erased
     since or is being erased, is left out. Failures of tenants are reported in `problems`. Raises `CopyNotUndone`,
-    `TenantNotActive`, `FleetBusy`, or `FleetUnfinished` or `TenantUnfinished` if an interrupted operation, such as this
-    one, must be recovered.
+    `TenantNotActive`, `FleetBusy`, `ServerError`, or `FleetUnfinished` or `TenantUnfinished` if an interrupted
+    operation, such as this one, must be recovered.
     """
     with fleet_lock():
         require_fleet_finished()

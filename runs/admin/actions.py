@@ -59,14 +59,17 @@ FROM = "from"
 REVIEW, CONTROL = "runs.review_run", "runs.change_run"
 # How many refusals of a bulk action are shown; the rest are only counted.
 SHOWN_REFUSALS = 5
-# Of the selected runs, a confirmation names at most so many.
+# A confirmation names at most this many of the selected runs.
 SHOWN_RUNS = 20
 # The request attribute that caches the state of the page's run.
 STATE = "seo_gen_run_state"
 
 
 class ReviewForm(DialogForm):
-    """A dialog that decides on a review. It also sends which one the run was waiting for when the dialog was opened."""
+    """A dialog that ends a review.
+
+    A hidden field says which review the run was waiting for when the dialog was opened.
+    """
 
     seen = forms.CharField(required=False, widget=forms.HiddenInput)
 
@@ -143,7 +146,10 @@ class CancelSelectedForm(forms.Form):
 
 
 class RunActions(ReadOnlyAdmin):
-    """The actions of runs. Those that change runs call a service, which decides whether a run's state allows that."""
+    """The actions on runs.
+
+    Those that change runs call a service, which decides whether a run's state allows that.
+    """
 
     actions: Any = ("pause_selected", "resume_selected", "approve_selected", "retry_selected", "cancel_selected")
     actions_detail = (
@@ -265,7 +271,8 @@ class RunActions(ReadOnlyAdmin):
         dialog={
             "title": gettext_lazy("Raise this run's budget?"),
             "description": gettext_lazy(
-                "The run is resumed with the new budget. The tenant's monthly budget is raised on the tenant's page."
+                "The run is resumed with the new budget. The tenant's monthly budget stays as it is;"
+                " it is set on the tenant's page."
             ),
             "form_class": BudgetForm,
             "form_submit_text": gettext_lazy("Raise and resume"),
@@ -295,7 +302,10 @@ class RunActions(ReadOnlyAdmin):
         permissions=["retry_from"],
         dialog={
             "title": gettext_lazy("Retry from which step?"),
-            "description": gettext_lazy("The run begins again with that step. Replaced outputs are kept."),
+            "description": gettext_lazy(
+                "The run begins again with the chosen step, unless that step needs a review first."
+                " Replaced outputs are kept."
+            ),
             "form_class": StepsForm,
             "form_submit_text": gettext_lazy("Retry"),
         },
@@ -357,7 +367,7 @@ class RunActions(ReadOnlyAdmin):
 
     @admin.action(description=gettext_lazy("Cancel selected runs"), permissions=["control"])
     def cancel_selected(self, request: HttpRequest, queryset: QuerySet[Run]) -> HttpResponse | None:
-        """Ask for a confirmation, then cancel the selected runs."""
+        """Ask for confirmation, then cancel the selected runs."""
         if "confirmed" not in request.POST:
             able = queryset.filter(status__in=CANCEL.statuses)
             count, ended = able.count(), queryset.count() - able.count()

@@ -57,9 +57,9 @@ def count(number: int | None) -> str | None:
 
 
 def money(amount: Decimal | None, unpriced_steps: int, unknown_calls: int) -> str | None:
-    """Format US dollars to a hundredth of a cent. An unknown cost is never shown as 0.
+    """Format US dollars as `dollars` does, after "at least" if a part of the cost is unknown.
 
-    Returns None if there was no cost, which pages show as "-".
+    Returns "unknown" if all of it is, and None, which pages show as "-", if there was no cost.
     """
     if amount is None:
         return _("unknown") if unpriced_steps or unknown_calls else None
@@ -67,7 +67,7 @@ def money(amount: Decimal | None, unpriced_steps: int, unknown_calls: int) -> st
 
 
 def exact_usd(amount: Decimal | None) -> str | None:
-    """Format US dollars with all decimal places, and no fewer than `dollars` gives them."""
+    """Format US dollars with all their decimal places, and at least as many as `dollars` shows."""
     if amount is None:
         return None
     return dollars(amount) if amount == amount.quantize(CENT_HUNDREDTH) else f"{amount.normalize():f}"
@@ -83,7 +83,10 @@ def input_of(run: Run, name: str) -> str | None:
 
 
 def input_label(name: str) -> str:
-    """Return what a page calls an input: its words in the reader's language, with its name if that differs."""
+    """Return an input's label in the reader's language, followed by its name if that differs.
+
+    An input without a label is shown by its name alone.
+    """
     labels = {
         "keyword": _("Keyword"),
         "language": _("Language"),
@@ -115,7 +118,7 @@ def step_badge(step: Step) -> SafeString:
 
 
 def marked(shown: SafeString, is_truncated: bool) -> SafeString:
-    """Return what is shown, with a badge if the output was truncated."""
+    """Return `shown`, followed by a badge if the output was truncated."""
     return (
         format_html('<span class="seo-gen-marked">{} {}</span>', shown, as_badge(_("truncated"), "warning"))
         if is_truncated
@@ -133,7 +136,10 @@ def with_truncation(artifacts: QuerySet[Artifact]) -> QuerySet[Artifact]:
 
 
 def is_truncated(artifact: Artifact) -> bool:
-    """Return whether the text was truncated: at the output limit, or because the context window was full."""
+    """Return whether the text was truncated: at the output limit, or by a full context window.
+
+    The artifact must come from a query of `with_truncation`.
+    """
     if isinstance(artifact.metadata, dict) and "version" in artifact.metadata:
         return artifact.metadata.get("is_truncated") is True
     return any(step.step == artifact.step for step in getattr(artifact.run, TRUNCATED, ()))
@@ -160,7 +166,10 @@ def run_link(run_id: object, text: str | None = None) -> SafeString:
 
 
 def shortened(text: str, limit: int) -> SafeString:
-    """Show the beginning of a text, with all of it as the title. Its direction does not affect the text around it."""
+    """Show the beginning of a text, with all of it as the title.
+
+    The direction of its script does not affect the text around it.
+    """
     return format_html('<bdi title="{}">{}</bdi>', text, Truncator(text).chars(limit))
 
 

@@ -187,7 +187,10 @@ def _budget_line(budget: Decimal | None, chosen: Chosen, by: str, today: date) -
 
 
 def _with_empty_days(rows: Sequence[CostRow], chosen: Chosen, today: date) -> Sequence[CostRow]:
-    """Add the days without calls, as far as the chart can show them; none after today."""
+    """Return a row for each day up to today, with or without calls; none if no day has any.
+
+    If there are more days than the chart can show, return only the newest, one more than fits.
+    """
     if not rows:
         return rows
     first = chosen.first or date.fromisoformat(rows[0]["name"])

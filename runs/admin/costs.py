@@ -39,13 +39,18 @@ else:
 
     BoolLookup = Lookup
 
-# As many runs are added up on each page, which takes a fraction of a second; more only if someone asks for it.
+# Up to this many runs are added up on each page, which takes a fraction of a second. More only on
+# request.
 MAX_TOTALLED = 5_000
 RUN = "run__"
 
 
 class AnyOf(BoolLookup):
-    """Whether a value is in an array. PostgreSQL applies it inside the view, and `IN (SELECT …)` only outside."""
+    """Whether a value is in an array.
+
+    PostgreSQL pushes this condition down into the view, but applies `IN (SELECT …)` only to the
+    view's result.
+    """
 
     lookup_name = "any_of"
     prepare_rhs = False

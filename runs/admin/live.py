@@ -106,13 +106,13 @@ def _advice(run: Run, steps: Sequence[Step]) -> str:
         case RunStatus.FAILED, _cause:
             return _("If an error was the cause, correct it. A retry continues with the step that failed.")
         case RunStatus.PAUSED, PauseCause.REVIEW if not any(step.status == StepStatus.COMPLETED for step in steps):
-            return _("Approve the run when it may begin.")
+            return _("Approve the run to let it begin.")
         case RunStatus.PAUSED, PauseCause.REVIEW:
             return _("Read the texts, then approve the run or send it back.")
         case RunStatus.PAUSED, PauseCause.BUDGET:
             return _("Raise the budget or, if a price is missing, enter it; then resume the run.")
         case RunStatus.PAUSED, _cause:
-            return _("Resume the run when it may continue.")
+            return _("Resume the run to let it continue.")
     return ""
 
 

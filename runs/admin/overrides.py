@@ -28,7 +28,7 @@ CHANGES = ("llm_provider", "model_class", "llm_model", "output_limit")
 
 
 class StepOverrideForm(forms.ModelForm):  # type: ignore[type-arg]
-    """Refuses an override that no run could use with the present pipeline."""
+    """Refuses an override that changes nothing or that new runs could not use with this pipeline."""
 
     class Meta:
         help_texts: ClassVar = {

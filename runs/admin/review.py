@@ -1,4 +1,4 @@
-"""The queue of reviews: one run after another, read and decided by keyboard."""
+"""The queue of reviews: staff read and decide one run after another, with keyboard shortcuts."""
 
 from __future__ import annotations
 

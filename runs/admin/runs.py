@@ -201,7 +201,7 @@ class RunAdmin(RunActions, RunPageAdmin):
         return shortened(input_of(run, "keyword") or str(run.pk), KEYWORD_CHARS)
 
     def audit_names(self, request: HttpRequest, ids: Collection[str]) -> dict[str, str]:
-        # An entry of a failed attempt may have an id that is none.
+        # An entry about a failed attempt may hold an id that is not a UUID.
         keys = [one for one in ids if UUID_FORM.fullmatch(one)]
         runs = Run.objects.using(current_alias()).filter(pk__in=keys).only("config") if keys else ()
         return {str(run.pk): input_of(run, "keyword") or "" for run in runs}

@@ -97,15 +97,16 @@ class RunCreateForm(forms.Form):
         label=gettext_lazy("On hold"),
         required=False,
         widget=UnfoldBooleanSwitchWidget,
-        help_text=gettext_lazy("The run is created paused, and does not start until it is resumed."),
+        help_text=gettext_lazy("A run on hold is created paused, and does not start until it is resumed."),
     )
     advanced = IndentedJSONField(
         label=gettext_lazy("Configuration (JSON)"),
         required=False,
         widget=UnfoldAdminTextareaWidget(attrs={"class": "seo-gen-code", "rows": 6, "spellcheck": "false"}),
         help_text=gettext_lazy(
-            'Restrict the steps, choose other models, or set a budget per run, for example: {"steps": ["draft"],'
-            ' "models": {"draft": {"provider": "claude", "model_class": "pro"}}, "budget_usd": 2.5}.'
+            "Restrict the steps, choose other models, or set a budget per run, for example:"
+            ' {"steps": ["keyword_analysis", "outline"], "models": {"outline": {"provider":'
+            ' "claude", "model_class": "pro"}}, "budget_usd": 2.5}.'
         ),
     )
 
@@ -124,17 +125,19 @@ class RunCreateForm(forms.Form):
     def clean_advanced(self) -> dict[str, Any]:
         advanced = self.cleaned_data["advanced"] or {}
         if not isinstance(advanced, dict):
-            raise ValidationError(_('Enter a JSON object, such as {"steps": ["draft"]}.'))
+            raise ValidationError(_('Enter a JSON object, such as {"budget_usd": 2.5}.'))
         for name in (*OWN, *self.inputs):
             if name == SERIES and name in advanced:
-                raise ValidationError(_("Remove %(name)s here: only a series of runs has it.") % {"name": name})
+                raise ValidationError(
+                    _("Remove %(name)s here: runs that are started together get it automatically.") % {"name": name}
+                )
             if name in advanced:
                 raise ValidationError(_("Remove %(name)s here: the rest of the form sets it.") % {"name": name})
         return advanced
 
     def clean(self) -> dict[str, Any]:
         given = super().clean() or {}
-        # A run of some steps needs only their inputs; the service knows which those are.
+        # A run of only some steps needs only their inputs; the service knows which those are.
         if "steps" not in (given.get("advanced") or {}):
             for one in self.inputs.values():
                 if one.required and _is_missing(given.get(INPUT + one.name)) and INPUT + one.name not in self.errors:
@@ -150,7 +153,10 @@ class RunCreateForm(forms.Form):
 
 
 def input_field(one: DeclaredInput) -> forms.Field:
-    """Return the form field of a declared input. The field is optional, since a run of some steps may not need it."""
+    """Return the form field of a declared input.
+
+    The field is optional, since a run of only some steps may not need it.
+    """
     # The theme writes help texts unescaped, and this one contains a description from the prompt.
     options: dict[str, Any] = {"label": input_label(one.name), "required": False, "help_text": escape(_help_of(one))}
     if one.type == "integer":
@@ -170,7 +176,10 @@ def start_form(*, data: Any = None, config: object = None) -> RunCreateForm:
 
 
 def start_run(form: RunCreateForm) -> tuple[Run, bool] | None:
-    """Start the run, unless the same form already did; return (run, whether it is new), or None if it was refused."""
+    """Start the run, unless the same form already did; return (run, whether it is new).
+
+    If the run is refused, add the error to the form and return None.
+    """
     nonce: UUID | None = form.cleaned_data["nonce"]
     known = nonce is not None and Run.objects.using(current_alias()).filter(pk=nonce).exists()
     try:

@@ -112,7 +112,7 @@ class StepAdmin(RunPageAdmin):
 
     @admin.display(description=gettext_lazy("prices (USD per 1,000 tokens)"))
     def shown_prices(self, step: Step) -> SafeString | None:
-        """Return the prices at which the step ran; steps of earlier releases have them in two columns only."""
+        """Return the step's pinned prices by unit; for steps of earlier releases, the two in their columns."""
         prices = step.prices
         if prices is None:
             columns = {"input": step.cost_per_1k_input_tokens, "output": step.cost_per_1k_output_tokens}
@@ -140,7 +140,7 @@ class StepAdmin(RunPageAdmin):
 
 
 def _by_unit(document: object) -> object:
-    """Return what is counted by unit in the order in which units are always named."""
+    """Return the document with its units in the usual order (`NAMES`), and its other keys after them."""
     if not isinstance(document, dict):
         return document
     order = [*NAMES]
@@ -148,7 +148,7 @@ def _by_unit(document: object) -> object:
 
 
 def _price(price: object) -> object:
-    """Format an exact price, which is a text; what else the document holds, such as a number of tokens, stays."""
+    """Format a price, which is stored as a string; return any other value, such as a number of tokens, unchanged."""
     try:
         return exact_usd(Decimal(price)) if isinstance(price, str) else price
     except InvalidOperation:

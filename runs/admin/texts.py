@@ -1,4 +1,4 @@
-"""The texts of a run on a page: the article and each step's output, rendered; and two of them side by side."""
+"""Pages for the texts of a run (the article and each step's output): one text rendered, or two side by side."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Text:
 
 
 class CompareForm(forms.Form):
-    """Which two texts of a run are shown side by side."""
+    """The choice of the two texts of a run to show side by side."""
 
     old = forms.ChoiceField(label=gettext_lazy("Before"), required=False, widget=UnfoldAdminSelectWidget)
     new = forms.ChoiceField(label=gettext_lazy("After"), required=False, widget=UnfoldAdminSelectWidget)
@@ -109,7 +109,7 @@ def texts_page(admin: StaffAdmin, request: HttpRequest, run_id: object) -> HttpR
 def compare_page(admin: StaffAdmin, request: HttpRequest, run_id: object) -> HttpResponse:
     """Show two of the run's texts side by side.
 
-    By default, they are the newest text of the last step that has one, and the one before it.
+    The default for `new` is the newest text of the last step that has one; for `old`, see `_one_before`.
     """
     alias, run = current_alias(), _run_or_404(run_id)
     texts = {text.key: text for text in texts_of(alias=alias, run=run)}

@@ -85,7 +85,7 @@ COLUMNS = tuple(field.name for field in fields(Costs))
 
 
 def read_days(alias: str, *, since: datetime, days: Collection[date] | None = None) -> Days:
-    """Return the costs of the tenant's calls that began on these days (None: any day), but not before `since`.
+    """Return the costs of the tenant's calls that began on these days (UTC; None: any), but not before `since`.
 
     Calls in progress are left out.
     """
@@ -103,7 +103,7 @@ def present_days(tenant_id: str, days: Collection[date] | None = None) -> Days:
 
 
 def replace_days(tenant: Tenant, days: Collection[date], wanted: Days) -> None:
-    """Replace the rows of these days as a whole. The caller has locked the tenant (`locked_tenant`)."""
+    """Replace all of the tenant's rows for these days with `wanted`. The caller has locked it (`locked_tenant`)."""
     DailyCost.objects.using(CONTROL).filter(tenant_id=tenant.pk, day__in=days).delete()
     DailyCost.objects.using(CONTROL).bulk_create(
         DailyCost(
@@ -120,7 +120,7 @@ def locked_tenant(alias: str, tenant_id: str) -> Iterator[Tenant]:
     """Lock the tenant's row and yield it; the block is one transaction of the control database.
 
     Costs that are both read and written inside the block never replace newer ones. Raises `TenantReplaced` if the
-    connection behind `alias` is no longer to the tenant's database.
+    tenant has been suspended, restored or otherwise changed since the connection behind `alias` was configured.
     """
     version = version_of(alias)
     with transaction.atomic(using=CONTROL):

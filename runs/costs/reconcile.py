@@ -25,7 +25,7 @@ class CostReconciliation:
     """The result for one tenant. Unless the costs were only compared, the differences have been corrected."""
 
     tenant_id: str
-    # Days with calls, and of these, the ones that the sweep is about to bring up to date.
+    # Days with ended calls, and of these, the ones that the sweep is about to bring up to date.
     days: int = 0
     waiting: int = 0
     # The days whose costs differ: "2026-11-24".
@@ -44,7 +44,10 @@ def cost_reconcile(*, tenant_id: str | None, check: bool = False) -> list[CostRe
 
 
 def costs_compare() -> list[CostReconciliation]:
-    """Compare the daily costs of active and suspended tenants; log differences and problems, and audit differences."""
+    """Compare the daily costs of active and suspended tenants; log differences and problems.
+
+    Differences are also recorded in the control log.
+    """
     found = cost_reconcile(tenant_id=None, check=True)
     for one in found:
         if one.problem or one.differing:
@@ -59,8 +62,8 @@ def costs_rebuild(*, alias: str, tenant_id: str, check: bool = False) -> CostRec
     """Make the tenant's daily costs match the database behind `alias`; with `check`, only compare.
 
     1. compare all days; 2. lock the tenant's row, so that no other process writes its costs, and compare the differing
-    days once more; 3. replace those that still differ. Days with calls that the sweep has not seen yet do not count as
-    differing. The tenant's database is only read. Raises `TenantReplaced`.
+    days once more; 3. replace those that still differ. Of these, days with calls that the sweep has not counted yet are
+    reported as `waiting`, not as `differing`. The tenant's database is only read. Raises `TenantReplaced`.
     """
     created_at = tenant_get(tenant_id).created_at
     wanted, present = read_days(alias, since=created_at), present_days(tenant_id)
@@ -92,7 +95,7 @@ def _differing(wanted: Days, present: Days) -> set[date]:
 
 
 def _waiting(alias: str) -> set[date]:
-    """Return the days of calls that the sweep is about to add."""
+    """Return the days (UTC) with ended calls that the sweep has not counted yet."""
     return {
         started_at.astimezone(UTC).date() for started_at in outdated_calls(alias).values_list("started_at", flat=True)
     }

@@ -1,7 +1,7 @@
 """Keep the control database's daily costs up to date with the calls.
 
 1. A transaction begins or ends a call. Its row is then marked as outdated: a new row by default, a changed one by the
-   table's trigger (`runs` migration 0007).
+   table's trigger (`runs` migration 0007_daily_costs).
 2. The sweep replaces the daily costs of the days on which such calls began, once the calls have ended.
 3. The marks are removed, except from calls that have changed again.
 

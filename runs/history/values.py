@@ -21,7 +21,7 @@ LABEL_CHARS = 60
 
 
 def newest_runs(*, alias: str) -> list[PastRun]:
-    """Return the newest runs, at most `NEWEST`; their labels have the keyword and the time of creation."""
+    """Return the newest runs, at most `NEWEST`, newest first; a label is the time of creation and the keyword."""
     runs = Run.objects.using(alias).order_by("-created_at", "id").values_list("pk", "config", "created_at")
     return [PastRun(str(pk), _label(config, to_minute(created_at))) for pk, config, created_at in runs[:NEWEST]]
 

@@ -1,1 +1,1 @@
-"""Celery messages, which are only wake-ups: task names, format and sending."""
+"""Celery messages: task names, the format that workers accept, a size limit, and sending wake-ups."""

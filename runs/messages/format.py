@@ -174,7 +174,7 @@ def _eta(value: object) -> datetime | None:
 
 
 def is_uuid(text: str) -> bool:
-    """Return whether `text` is a UUID in its usual form; `UUID` also accepts braces and missing dashes."""
+    """Return whether `text` is a UUID in canonical form; `UUID` also accepts capitals, braces and missing dashes."""
     try:
         return str(UUID(text)) == text
     except ValueError:
@@ -187,8 +187,8 @@ def is_uuid(text: str) -> bool:
 def envelope(raw: bytes, queue: str, *, max_bytes: int = MAX_ENVELOPE_BYTES) -> bytes:
     """Rebuild a message as kombu stores it in Redis or Valkey, from the parts of `raw` that are safe to read.
 
-    kombu takes the body's encoding, the return queue and the delivery tag from the message's properties, so these are
-    set here and never copied from `raw`. Raises `MalformedMessage`.
+    kombu takes the body's encoding, the delivery tag, and the queue to which it returns an unacknowledged message from
+    the message's properties, so these are set here and never copied from `raw`. Raises `MalformedMessage`.
     """
     if len(raw) > max_bytes:
         raise MalformedMessage(f"it is longer than {max_bytes} bytes")

@@ -1,4 +1,4 @@
-"""Send wake-ups through Celery, and count or remove those in the queue."""
+"""Send wake-ups through Celery, count or remove those in the queue, and check that broker and workers answer."""
 
 import base64
 import json
@@ -46,7 +46,7 @@ def send_wake_up(
         )
     except OperationalError:
         logger.warning(
-            "wake-up not sent, the broker cannot be reached",
+            "wake-up not sent: the broker cannot be reached",
             extra={"action": "wake_up.lost", "tenant": tenant_id, "run_id": str(run_id), "step": step},
         )
 

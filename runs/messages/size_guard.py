@@ -1,4 +1,4 @@
-"""Refuse task messages that are large enough to hold more than ids.
+"""Refuse task messages that are too large to contain only ids.
 
 Celery swallows errors from `before_task_publish` receivers (`celery.utils.dispatch.signal.Signal.send`). So the guard
 sits where every task message passes: the application is created with `Celery(…, amqp=GuardedAMQP)`.
@@ -33,7 +33,7 @@ def refuse_large(name: str, message: Any, more_headers: Any = None) -> None:
     size_bytes = len(json.dumps([message.headers, more_headers, message.body], default=str))
     if size_bytes > MAX_MESSAGE_BYTES:
         raise MessageTooLarge(
-            _("A message to %(task)s has %(size)d bytes; the limit is %(limit)d.")
+            _("A message for %(task)s is %(size)d bytes long; the limit is %(limit)d.")
             % {"task": name, "size": size_bytes, "limit": MAX_MESSAGE_BYTES},
             hint=_("Send only ids in messages, and put content in storage."),
         )

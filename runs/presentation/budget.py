@@ -49,7 +49,9 @@ def _spending_lines(document: Mapping[str, Any]) -> Iterator[str]:
             unpriced,
         ) % {"n": unpriced}
     if document["warned_at"]:
-        yield _("The budget's warning threshold was reached at %(time)s.") % {"time": local(document["warned_at"])}
+        yield _("The monthly budget's warning threshold was reached at %(time)s.") % {
+            "time": local(document["warned_at"])
+        }
 
 
 def _usd(amount: float) -> str:

@@ -37,7 +37,7 @@ def cost_text(cost: CostDocument) -> str:
 
 
 def at_least(shown: str, is_least: bool) -> str:
-    """Return the amount as shown; if `is_least`, since part of it is unknown, with "at least" before it."""
+    """Return the amount, preceded by "at least" if `is_least` (part of the cost is unknown)."""
     return _("at least %(amount)s") % {"amount": shown} if is_least else shown
 
 

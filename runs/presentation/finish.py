@@ -6,7 +6,7 @@ from django.utils.translation import gettext as _
 
 from llm.types import TRUNCATED
 
-# What the wires call the same, in lower case (`llm.clients`): compatible servers differ in that.
+# Words for the same reason, in lower case: compatible servers differ in case (`llm.clients`).
 COMPLETE = frozenset({"stop", "end_turn", "eos", "eos_token"})
 FILTERED = frozenset({"content_filter", "safety", "prohibited_content", "blocklist", "spii", "recitation"})
 
@@ -17,7 +17,7 @@ def finish_text(reason: str | None) -> str:
     if known in COMPLETE:
         return _("output complete")
     if known in TRUNCATED:
-        return _("output limit reached")
+        return _("output truncated at a limit")
     if known in FILTERED:
         return _("stopped by the provider's filter")
     if known == "stop_sequence":

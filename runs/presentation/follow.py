@@ -52,7 +52,11 @@ class EventLines:
 
 
 def run_events(before: RunDocument | None, now: RunDocument) -> Iterator[str]:
-    """Yield a line for each event between two documents of a run or, if `before` is None, since the run was created."""
+    """Yield lines for what happened to a run between two documents.
+
+    If `before` is None, that is what happened since the run was created. Only what the documents
+    show is known: several failed attempts of a step, for example, have one line.
+    """
     if before is None:
         yield _line(now["created_at"], _("run %(id)s of tenant %(tenant_id)s was created") % now)
     earlier = {step["step"]: step for step in before["steps"]} if before else {}

@@ -26,9 +26,9 @@ MAX_CHARS = 1024 * 1024
 def article_html(text: str) -> SafeString:
     """Return the first `MAX_CHARS` characters of the Markdown text as HTML, in a `div` that Alpine ignores.
 
-    The content has only the elements, attributes and schemes above. Markup in the text is shown, not interpreted; an
-    image is shown as its description. Only absolute links keep their address; they open in a new tab, which gets no
-    reference to this page.
+    The content has only the elements, attributes and schemes above. HTML in the text is shown as
+    text, and an image as its description. Only absolute links keep their address; they open in a
+    new tab, without an opener or a referrer.
     """
     body = nh3.clean(
         _parser().render(text[:MAX_CHARS]),
@@ -43,7 +43,7 @@ def article_html(text: str) -> SafeString:
 
 
 def article_context(text: str) -> dict[str, Any]:
-    """Return the values for admin/article.html, which shows the whole text; its last part may be unrendered."""
+    """Return the values for admin/article.html; text beyond `MAX_CHARS` is shown unformatted."""
     return {
         "html": article_html(text),
         "characters": f"{len(text):,}",

@@ -33,7 +33,7 @@ class RunProgress:
 
 @contextmanager
 def run_progress() -> Iterator[RunProgress]:
-    """Yield what shows a run's progress as a bar until the block ends; it shows nothing unless stderr is a terminal."""
+    """Yield a `RunProgress` for the block; it draws nothing unless stderr is a terminal."""
     from rich.console import Console  # slow to import, and `run show` does not need it
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 

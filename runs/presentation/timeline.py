@@ -111,7 +111,11 @@ def _call(call: Call, begin: datetime, span_s: float, now: datetime) -> CallEntr
 
 
 def _step_cost(step: Step, cost: StepCost | None) -> str:
-    """Return the cost, such as "0.12 USD", "at least 0.12 USD" or "cost unknown"; "" if the step used no tokens."""
+    """Return what the step's settled calls cost, such as "0.12 USD"; "" if they used no tokens.
+
+    "at least" precedes the amount, or "cost unknown" replaces it, if a price is missing. A call whose
+    outcome is unknown does not count.
+    """
     if not step.token_usage:
         return ""
     if cost is None or cost.llm_cost is None:

@@ -126,7 +126,7 @@ def _step_to_send_back_to(run: Run, steps: Sequence[Step], name: str | None) -> 
     step = next((step for step in earlier if step.step == name), None)
     if step is None:
         raise InvalidRunStep(
-            _("Run %(id)s cannot be sent back to step %(step)s. Its earlier steps are: %(known)s.")
+            _("Run %(id)s cannot be sent back to step %(step)s. It can be sent back to: %(known)s.")
             % {"id": run.pk, "step": shown(name), "known": ", ".join(step.step for step in earlier)}
         )
     return step

@@ -206,7 +206,7 @@ def _refuse_names_of_steps(inputs: Collection[str], steps: Sequence[str]) -> Non
             raise InvalidRunConfig(
                 _("The run's configuration contains %(name)s, which is the output of a step of this run.")
                 % {"name": shown(step)},
-                hint=_("List in `steps` only the other steps, or remove the input."),
+                hint=_("List only the other steps in `steps`, or remove the input."),
             )
 
 

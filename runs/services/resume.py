@@ -19,9 +19,9 @@ from tenants.routing.context import tenant_context
 def run_resume(*, tenant_id: str, run_id: UUID | str, budget_usd: Decimal | None = None) -> Run:
     """Resume a run that a person or a budget paused or that was created on hold, and return it.
 
-    `budget_usd` replaces the budget in its configuration. If its next step needs a review, the run stays paused for the
-    review. Raises `TenantError`, `UnknownRun`, `InvalidRunStep`, `InvalidRunConfig` if the budget is invalid, or
-    `RunStateConflict`, including for a run that is waiting for a review.
+    `budget_usd` replaces the budget in the run's configuration. If the next step needs a review, the run stays paused
+    for the review. Raises `TenantError`, `UnknownRun`, `InvalidRunStep`, `InvalidRunConfig` if the budget is invalid,
+    or `RunStateConflict`, including for a run that is waiting for a review.
     """
     if budget_usd is not None and not is_budget(budget_usd):
         raise InvalidRunConfig(

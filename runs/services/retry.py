@@ -26,7 +26,7 @@ from tenants.routing.context import tenant_context
 
 
 def run_retry(*, tenant_id: str, run_id: UUID | str, from_step: str | None = None) -> Run:
-    """Continue a failed run with the step that failed, which gets all its attempts again; return the run.
+    """Continue a failed run with the step that failed, whose earlier failures no longer count; return the run.
 
     With `from_step`, run that step and all later ones again, even if the run is paused; completed steps before it are
     kept, and so are the outputs that are replaced (`runs.services.rerun`). Raises `TenantError`, `UnknownRun`,

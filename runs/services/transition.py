@@ -90,7 +90,7 @@ SEND_BACK = Transition(
 
 
 def lock_run(alias: str, run_id: UUID | str, transition: Transition) -> Run:
-    """Lock the run until the transaction ends, so that the check of its state and the change are one step; return it.
+    """Lock the run until the transaction ends, so that its state does not change after the check; return it.
 
     Transactions that lock a run and its steps lock the run first. Raises `UnknownRun`, or `RunStateConflict` if the
     state does not allow the transition.

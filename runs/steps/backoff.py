@@ -2,7 +2,7 @@
 
 import random
 
-# The first retry waits for at most this long, and each later one for at most twice as long as the one before.
+# Our own delay before the first retry is at most this long; the maximum doubles with each later one.
 FIRST_S = 2.0
 # Limit for our own delays; a provider may ask for longer ones.
 LONGEST_S = 300.0

@@ -1,7 +1,7 @@
 """Enforce budgets: the most that a tenant's calls in a month, and the calls of a run, may cost together (ADR 0018).
 
-A call's row reserves the most that it can cost. The trigger that adds it to the month's row of `spending` locks that
-row, so calls that begin at the same time are compared one after the other.
+A call's row reserves the most that the call can cost. The trigger that adds this amount to the month's row of
+`spending` locks that row, so calls that begin at the same time are compared with the budget one after the other.
 """
 
 from __future__ import annotations
@@ -66,21 +66,21 @@ class _Used:
     """What the month's and the run's calls have used, in US dollars, including the current call's bound."""
 
     spent: Decimal
-    # By calls in progress and by those whose outcome is unknown.
+    # Reserved by calls in progress, and possibly spent by ended ones (`runs.models.Spending`).
     reserved: Decimal
     is_warned: bool
     run: Decimal
 
 
 def budgets_of(claim: Claim) -> Budgets:
-    """Return the budgets of the active tenant's month and of the claim's run, whose configuration may have its own."""
+    """Return the active tenant's monthly budget, and that of the claim's run: its own, or else the tenant's per run."""
     tenant = current_tenant()
     own = claim.config.get("budget_usd") if isinstance(claim.config, Mapping) else None
     return Budgets(tenant.monthly_budget_usd, tenant.run_budget_usd if own is None else Decimal(str(own)))
 
 
 def require_within(*, alias: str, claim: Claim, call: BegunCall, budgets: Budgets) -> None:
-    """Raise `BudgetReached` if the call could exceed a budget; warn once a month if the monthly budget is nearly used.
+    """Raise `BudgetReached` if the call could exceed a budget; warn once a month if the monthly one is nearly used up.
 
     A call without a known price is refused as well, unless the setting BUDGET_ALLOWS_UNPRICED allows it. The caller's
     transaction has inserted the call, and is rolled back by the error.
@@ -185,7 +185,10 @@ def _month_reached(claim: Claim, call: BegunCall, used: _Used, budget: Decimal) 
                 " %(month)s."
             )
             % amounts,
-            hint=_("Raise the budget with `seo-gen tenant budget`, then resume the run."),
+            hint=_(
+                "Raise the budget with “Set budget” on the tenant's page or `seo-gen tenant budget`, then resume the"
+                " run."
+            ),
             code="budget_too_small",
         )
     return BudgetReached(
@@ -194,7 +197,10 @@ def _month_reached(claim: Claim, call: BegunCall, used: _Used, budget: Decimal) 
             " USD %(reserved)s is reserved or possibly spent, and the next call may cost USD %(bound)s."
         )
         % amounts,
-        hint=_("Raise the budget with `seo-gen tenant budget`, or wait until next month; then resume the run."),
+        hint=_(
+            "Raise the budget with “Set budget” on the tenant's page or `seo-gen tenant budget`, or wait until next"
+            " month; then resume the run."
+        ),
     )
 
 

@@ -69,8 +69,8 @@ def step_execute(*, tenant_id: str, run_id: UUID, step: str, owner: str, turn: T
     1. in the tenant's context, claim the step, render its prompt and record the call; 2. outside it, call the model
     while the lease is renewed: no transaction and no connection is held; 3. in the context again, complete the step.
     A failure is recorded on the step, which is then retried or fails; if a budget allows no call, the run is paused.
-    An error is raised if claiming the step failed or the outcome cannot be recorded (`TenantError`, the database cannot
-    be reached); then the lease lapses, and the sweep wakes another worker.
+    Raises `TenantError` or one of `UNUSABLE` if the tenant cannot be used, or if the outcome cannot be recorded; the
+    sweep then wakes another worker, once the lease has lapsed if the step was claimed.
     """
     flight: Flight | None = None
     try:
@@ -210,7 +210,7 @@ def _store(flight: Flight, output: StepOutput, *, llm_seconds: float, adopted: b
 
     The reply is paid for, so it is kept while the tenant cannot be used (`_persisted`). If the tenant was suspended,
     only the call is settled and the files are stored; the next attempt adopts the output. Raises `LeaseLost` if the
-    claim is no longer current, or the last error if the tenant cannot be used.
+    claim is no longer current, or the last error if tenant or storage still cannot be used.
     """
 
     def complete(alias: str) -> None:

@@ -18,7 +18,7 @@ from runs.types import Claim
 from tenants.errors import StorageError, bare
 
 # The provider sent, and may have billed, a reply that cannot be used. Each retry may be billed again, so these are
-# limited by number too; all other retries are limited only by time.
+# limited by number too; retries after other errors that may pass are limited only by time.
 ANSWERED = ("llm_reply_malformed", "llm_reply_empty")
 OUTPUT_LIMIT = "llm_output_limit_reached"
 

@@ -157,7 +157,9 @@ class InFlight:
 
 
 def _lose(flight: Flight) -> None:
-    """Note that the claim was lost. The call has one lease's time to end, so that its cost is known; then abort it.
+    """Note that the claim was lost; abort the call if it has not ended within the length of a lease.
+
+    Until then it may end by itself, so that its cost is known.
 
     Only the abort is logged: a step that has just been completed is no longer claimed either, and the code that
     discards a result logs it (`runs.steps.execute`).

@@ -17,7 +17,7 @@ def take_turn(own: Waiting) -> Turn | None:
     """Return the turn to execute now; None if nothing may start.
 
     `own` is the step that the message names. Sends a message if more steps may start than there are messages, or a
-    delayed one if a step may start once a limit ends.
+    delayed one if a step may start later, once a limit allows it.
     """
     taken = take(own=own)
     if taken.retry_in_s is not None:

@@ -17,7 +17,7 @@ ASKED = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
 
 
 def unfinished_uses(*, provider_id: str, model_name: str) -> Iterator[Use]:
-    """For each active or suspended tenant that has one, yield an unfinished run's step that may use this model.
+    """Yield a step of an unfinished run that may use this model, for each active or suspended tenant that has one.
 
     Raises `TenantError` if a tenant's database cannot be used.
     """

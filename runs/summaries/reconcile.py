@@ -55,7 +55,7 @@ class Reconciliation:
 
     tenant_id: str
     runs: int = 0
-    # Summaries that are outdated because the run has just changed; the sweep writes them.
+    # Summaries that were outdated because the run had just changed. A check leaves them to the sweep.
     waiting: int = 0
     # The number of all differences, and the first ones in detail. Unless they were only checked, they are now gone.
     difference_count: int = 0

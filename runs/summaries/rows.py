@@ -113,8 +113,8 @@ def write_rows(tenant_id: str, rows: Collection[Row], *, version: int | None) ->
     """Write the summaries, but none over a newer one; return False, having written nothing, if `version` is obsolete.
 
     `version` is that of the connection over which the summaries were read (`tenants.routing.pool.version_of`). It is
-    obsolete if the tenant's row has a different version by now, or no longer exists. None, of a connection as the
-    owner, is not compared.
+    obsolete if the tenant's row has a different version by now, or no longer exists. None (a connection as the owner)
+    is not compared. `rows` must not be empty.
     """
     columns: Sequence[list[object]] = [list(column) for column in zip(*map(astuple, rows), strict=True)]
     values = dict(zip(COLUMNS, columns, strict=True))

@@ -24,9 +24,9 @@ def enqueue(waiting: Waiting, *, delay_s: float | None = None) -> None:
 def take(*, own: Waiting | None = None) -> Taken:
     """Take the turn of the step that may start now and is the fairest choice.
 
-    `own` is the step that the worker's message names. It is taken if no step is waiting, because the queues were lost
-    or the sender does not know them. The limits apply to it too: if it may not start, it waits in its queue. If the
-    server cannot be reached, each process gives out a few turns itself, and keeps other steps in its backlog.
+    `own` is the step that the worker's message names. If no step is waiting, `own` is put into its queue first, since
+    the queues may have been lost, or the sender may not know them. The limits apply to it too. If the server cannot be
+    reached, each process gives out a few turns itself, and keeps other steps in its backlog.
     """
     try:
         limits.refresh()

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from runs.turns.types import Turn, Waiting
 
-# The maximum number of turns that a process may hold while the server is unreachable.
+# While the server is unreachable, a process that holds this many turns takes no more.
 LOCAL_TURNS = 4
 # How many steps that were refused meanwhile are kept. The others are left to the sweep.
 BACKLOG_MAX = 10_000

@@ -1,6 +1,6 @@
 """Run a script in Valkey or Redis that decides about turns, atomically for all workers.
 
-limits.lua, queues.lua and operations.lua form one script; limits.lua lists the keys. All keys begin with the
+limits.lua, queues.lua and operations.lua form one script; each begins with a list of its keys. All keys begin with the
 installation's prefix and its queue's name, so that tests and installations that share a server do not mix.
 """
 
@@ -36,7 +36,7 @@ SCRIPT = ("limits.lua", "queues.lua", "operations.lua")
 
 
 class Unavailable(Exception):
-    """The server cannot be reached, or cannot answer; the caller continues without it."""
+    """The server cannot be reached, or cannot answer. Workers continue without it."""
 
 
 class _Health:

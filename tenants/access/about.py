@@ -9,7 +9,11 @@ _tenant_id: ContextVar[str | None] = ContextVar("page_about_tenant", default=Non
 
 @contextmanager
 def about_tenant(tenant_id: str | None) -> Iterator[None]:
-    """Make `user.has_perm(…)` answer for one tenant inside the block; with None, for any of the user's tenants."""
+    """Make `user.has_perm(…)` answer for this tenant inside the block.
+
+    With None, it answers for any of the user's tenants. The tenant of an object that is passed to
+    `has_perm` takes precedence, and so does an active tenant.
+    """
     token = _tenant_id.set(tenant_id)
     try:
         yield

@@ -16,7 +16,7 @@ LINES = (
     (_("Edit, test and activate prompts; override steps"), "prompts.change_prompt"),
     (_("Approve runs or send them back"), "runs.review_run"),
     (_("Suspend and resume tenants, set limits and budgets"), "tenants.change_tenant"),
-    (_("Back up, drill, restore and export tenants"), "tenants.restore_tenant"),
+    (_("Back up, restore and export tenants; run restore drills"), "tenants.restore_tenant"),
     (_("Open another tenant for an hour, stating a reason"), "tenants.open_other_tenant"),
     (_("Delete tenants"), "tenants.delete_tenant"),
     (_("Approve what another person requests"), "tenants.approve_operation"),

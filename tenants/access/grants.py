@@ -61,14 +61,20 @@ class Grants:
         return held
 
     def is_assigned(self, tenant_id: str) -> bool:
-        """Return whether an assigned role covers the tenant; temporary access to it does not count."""
+        """Return whether an assigned role covers the tenant; temporary access does not count.
+
+        Not for superusers, whose roles are not read.
+        """
         return bool(self.everything or tenant_id in self._assigned or (self.groups and self._groups_with(tenant_id)))
 
     def roles_anywhere(self) -> set[str]:
         return self.everything | set(self.groups) | set(self.tenants)
 
     def allows(self, permission: str, tenant_id: str | None) -> bool:
-        """Return whether a permission is held; one about tenants, for `tenant_id`, or, if that is None, for any."""
+        """Return whether the person has a permission.
+
+        One about tenants is checked for `tenant_id` or, if that is None, for any tenant.
+        """
         if self.has_everything:
             return True
         if not is_about_tenants(permission):

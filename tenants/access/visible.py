@@ -31,7 +31,10 @@ def tenants_permitted(user: User | AnonymousUser, *permissions: str) -> QuerySet
 
 
 def groups_permitted(user: User | AnonymousUser, permission: str) -> QuerySet[TenantGroup]:
-    """Return the groups for which `user` has the permission: by a role for it or for all tenants, or as a superuser."""
+    """Return the groups for which `user` has the permission.
+
+    It comes from a role for the group or for all tenants; a superuser has it for every group.
+    """
     grants, roles = grants_of(user), roles_with(permission)
     groups = TenantGroup.objects.using(CONTROL).order_by("name")
     if grants is None or not user.is_staff:

@@ -1,4 +1,4 @@
-"""Admin pages for approvals: the list, and the page on which one is decided and what was approved is started."""
+"""Admin pages for approvals: the list, and the page on which to decide a request or start it."""
 
 from __future__ import annotations
 
@@ -222,7 +222,7 @@ def _consequences(row: Approval) -> list[str]:
             ]
         case ApprovalKind.PRICE:
             return _price_lines(given)
-    copied = _("Every other tenant gets these prompts of tenant %(id)s, and its new runs use them:")
+    copied = _("Every other tenant gets these prompts of tenant %(id)s and uses them in its new runs:")
     return [copied % {"id": given["from"]}, *(f"{one['step']} v{one['version']}" for one in given["prompts"])]
 
 
@@ -260,7 +260,7 @@ def _links(request: HttpRequest, row: Approval) -> list[SafeString]:
     return links
 
 
-# -- what can be started here; the rest by a command ---------------------------------------------------------------
+# -- starting what staff requested; an operator passes the approval to the command ---
 
 
 def _start_operation(kind: RequestKind) -> Callable[[HttpRequest, Approval], str]:

@@ -138,7 +138,7 @@ class BackupAdmin(ReadOnlyAdmin):
 
 
 def _key_of(key: str) -> str:
-    """Return a key of a manifest in words; the tables that it counts by what their rows are."""
+    """Return a manifest's key in words; for a table whose rows are counted, what the rows are."""
     words = label_of(key)
     return words if words != key else rows_of(key)
 

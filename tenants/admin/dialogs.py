@@ -35,8 +35,8 @@ class TenantCreateForm(forms.Form):
         widget=UnfoldAdminTextInputWidget,
         help_text=gettext_lazy(
             "Used in URLs and paths; cannot be changed or reused. Use only a-z, 0-9 and -, starting with a letter or"
-            " digit. If empty, the id is derived from the name. If that is impossible, as for a Japanese name, it is"
-            " numbered, such as tenant-12."
+            " digit. If empty, the id is derived from the name. If that is impossible, as for a Japanese name, the"
+            " tenant gets a numbered id, such as tenant-12."
         ),
     )
     server = forms.ModelChoiceField(

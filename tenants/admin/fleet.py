@@ -1,4 +1,4 @@
-"""Admin pages for the fleet: each tenant's schema version and drift, the migration of all tenants, and past batches."""
+"""Admin pages for the fleet: schema versions and drift, the migration of all tenants, batches."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ INLINE_PAGE = 50
 
 
 class StateFilter(admin.SimpleListFilter):
-    """Filter by how a tenant's version compares with that of the code; the fleet has only a few distinct versions."""
+    """Filter by how a tenant's schema version compares with the code's.
+
+    The query lists the matching versions: a fleet has only a few distinct ones.
+    """
 
     title = gettext_lazy("schema")
     parameter_name = "state"
@@ -214,7 +217,10 @@ class MigrationBatchAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("tenants with changes"), ordering="pending_count")
     def affected(self, batch: MigrationBatch) -> int:
-        """Return for how many tenants there was something to apply, whether or not the batch applied it."""
+        """Return for how many tenants there was something to apply, even if it was not applied.
+
+        It is 0 for a batch that failed before it began to prepare tenants.
+        """
         return batch.pending_count
 
     @admin.display(description=gettext_lazy("duration"))

@@ -151,9 +151,10 @@ class OperationRequestAdmin(ReadOnlyAdmin):
 
 
 def requests_visible(request: HttpRequest, found: QuerySet[OperationRequest]) -> QuerySet[OperationRequest]:
-    """Return the requests that the person may see: all if they see all tenants, otherwise those in `about_visible`.
+    """Return the requests that the person may see: all, if they see all tenants.
 
-    In the second case, a request that changes several tenants is left out unless the person may see each of them.
+    Otherwise those that match `about_visible`; a request that changes several tenants is left out
+    unless the person may see each of them.
     """
     if sees_all_tenants(request.user):
         return found

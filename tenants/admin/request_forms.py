@@ -165,8 +165,8 @@ class RestoreForm(SourceForm, TypedIdForm):
 
     stop_runs = _stop_runs(
         gettext_lazy(
-            "Those that are newer than the chosen state are lost; the others are marked as failed, unless they were"
-            " paused in it. If this is off, the operation is refused while runs are in progress."
+            "Those that are newer than the chosen state are lost; the others are marked as failed, unless they are"
+            " paused in that state. If this is off, the operation is refused while runs are in progress."
         )
     )
 

@@ -165,7 +165,7 @@ def page_of(kind: RequestKind, tenant: Tenant | None) -> Page:
                 _("Restore drill of tenant %(id)s") % name,
                 _(
                     "The chosen state is loaded into a scratch database, verified and migrated. Each step is timed, and"
-                    " the database is then dropped. Without a choice, the present state is used, or the newest backup"
+                    " the database is then dropped. If you choose none, the present state is used, or the newest backup"
                     " if the server has no base backup. %(name)s is not touched."
                 )
                 % name,

@@ -44,7 +44,7 @@ else:
 
 
 class TenantOperations(Base):
-    """Buttons that request operations."""
+    """The part of `TenantAdmin` with the buttons for operations; each button leads to a form."""
 
     def has_back_up_permission(self, request: HttpRequest, object_id: object = None) -> bool:
         return _offers(request, object_id, RequestKind.BACKUP, BACKED_UP)
@@ -133,7 +133,7 @@ class TenantOperations(Base):
 def _offers(request: HttpRequest, tenant_id: object, kind: RequestKind, statuses: Collection[str]) -> bool:
     """Return whether the person may request the operation, and the tenant's status allows it.
 
-    On POST, the status is left to the service.
+    On a POST, the service checks the status.
     """
     # On a page of one tenant, the question is about that one (`config.site.scope`).
     needed = filter(None, (KINDS[kind].permission, KINDS[kind].also))

@@ -75,7 +75,7 @@ class DatabaseServerForm(forms.ModelForm):  # type: ignore[type-arg]
         required=False,
         widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "off"}),
         help_text=gettext_lazy(
-            "URL of the role that config/stack/roles.sql creates:"
+            "URL of the administrator role that config/stack/roles.sql creates:"
             " postgresql://user:password@host:port/postgres. Only TLS parameters are allowed, such"
             " as ?sslmode=verify-full. The URL is stored encrypted and never shown again; leave"
             " empty to keep the current one."
@@ -104,9 +104,9 @@ class DatabaseServerForm(forms.ModelForm):  # type: ignore[type-arg]
             field = self.fields["new_admin_url"]
             field.required = True
             field.help_text = _(
-                "URL of the role that config/stack/roles.sql creates: postgresql://user:password@host:port/postgres."
-                " Only TLS parameters are allowed, such as ?sslmode=verify-full. The URL is stored encrypted and never"
-                " shown again."
+                "URL of the administrator role that config/stack/roles.sql creates:"
+                " postgresql://user:password@host:port/postgres. Only TLS parameters are allowed, such as"
+                " ?sslmode=verify-full. The URL is stored encrypted and never shown again."
             )
 
     def clean_wal_archive(self) -> str:
@@ -259,7 +259,10 @@ class TenantAdmin(TenantOperations, ReadOnlyAdmin):
         return self._may_change_status(request, object_id, TenantStatus.SUSPENDED)
 
     def has_limit_permission(self, request: HttpRequest, object_id: object = None) -> bool:
-        """Return whether to offer the change: not for a tenant deleted or being deleted. The service decides."""
+        """Return whether to offer the change: not for a tenant deleted or being deleted.
+
+        On a POST, the service checks the status.
+        """
         if not request.user.has_perm("tenants.change_tenant"):
             return False
         return is_action(request) or status_of(request, object_id) not in (None, *ENDED)
@@ -405,7 +408,10 @@ class TenantAdmin(TenantOperations, ReadOnlyAdmin):
         return finished(request, reverse("admin:tenants_tenant_change", args=[tenant_id]))
 
     def _may_change_status(self, request: HttpRequest, object_id: object, status: TenantStatus) -> bool:
-        """Return whether to offer the change: only for a tenant with that status. The service decides."""
+        """Return whether to offer the change: only for a tenant with that status.
+
+        On a POST, the service checks the status.
+        """
         if not request.user.has_perm("tenants.change_tenant"):
             return False
         return is_action(request) or status_of(request, object_id) == status

@@ -1,4 +1,4 @@
-"""Why an approval does not count, or cannot be requested, decided or withdrawn. A sentence about one names it."""
+"""Why an approval does not count, or cannot be requested, decided or withdrawn. Messages about one name its id."""
 
 from django.utils.translation import gettext as _
 
@@ -88,7 +88,7 @@ def not_an_approver(approval_id: object, who: str) -> ApprovalRefused:
 
 
 def may_not_request(who: str) -> ApprovalRefused:
-    """No approval was requested, so there is none to name."""
+    """Return the error for a request that is refused; the message names no approval, since none was made."""
     return ApprovalRefused(
         _("%(who)s may not request this operation.") % {"who": who}, code="approval_requester_not_allowed"
     )

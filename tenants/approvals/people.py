@@ -1,7 +1,7 @@
 """Who may ask for an approval, who may give it, and which accounts count as one person.
 
-Only accounts and operators' login names are known. Two of them count as one person if they are the same account, have
-the same name (an operator's is that of the operating system's account), or the same e-mail address.
+Only accounts and operators' login names are known. Two of them count as one person if they are the same account, or
+have the same name (an operator's is that of the operating system's account) or the same e-mail address.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ def certificate_of(row: Erasure, completed_at: datetime) -> dict[str, Any]:
 
 
 def files_of(found: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the listed files outside the catalogue; `left` says why a file was not removed, and is None if it was.
+    """Return the listed files (`HeldFile`); `left` says why a file was not removed, and is None if it was.
 
     "there": an erasure does not remove this file (`HeldFile.goes`); "changed": another file is in its place now; the
     other values are those of `tenants.erasure.inventory`.

@@ -60,7 +60,7 @@ class Loss:
     rows: dict[str, int]
     storage: HeldStorage
     backups: list[HeldBackup]
-    # Files and streams outside the catalogue; only some of the files are removed.
+    # Other files and streams that may contain its data; only some of the files are removed.
     files: list[HeldFile]
     # Start time of the newest completed backup; None if there is none.
     last_backup_at: datetime | None
@@ -200,8 +200,8 @@ def _without_log(tenant: Tenant, reason: str) -> DeletionRefused:
         reason,
         hint=steps.HINTS[AUDIT_LOSS](),
         page_hint=_(
-            "To delete it anyway, request the deletion again and switch on “Continue even if the tenant's audit log is"
-            " broken or missing”; the certificate will say so."
+            "To delete the tenant anyway, request the deletion again and switch on “Continue even if the tenant's audit"
+            " log is broken or missing”; the certificate will say so."
         ),
     )
 

@@ -53,9 +53,9 @@ THERE, GONE, OUT_OF_REACH, STREAM = "there", "gone", "out of reach", "stream"
 
 @dataclass(frozen=True)
 class HeldFile:
-    """A file or stream outside the catalogue with the tenant's data, or with the data that the tenant was made from.
+    """A file or stream that may contain the tenant's data, or the data that the tenant was made from.
 
-    The product read it for the tenant, or wrote it to standard output.
+    The product read it for the tenant, or wrote it to standard output. The tenant's catalogued backups do not count.
     """
 
     file: str
@@ -168,7 +168,7 @@ def backups_held(tenant_id: str) -> list[HeldBackup]:
 
 
 def files_held(tenant_id: str, identity: UUID) -> list[HeldFile]:
-    """Return the files and streams that were read for the tenant or contain its data, sorted by location.
+    """Return the files and streams that were read for the tenant or may contain its data, sorted by location.
 
     The files of the tenant's catalogued backups are left out.
     """

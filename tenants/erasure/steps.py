@@ -256,9 +256,9 @@ def _has_log_entry(archive: AuditArchive) -> bool:
 def _log_problem(server_session: ServerSession, tenant: Tenant, row: Erasure) -> str:
     """Return why the tenant's audit log cannot be read, or "".
 
-    The log is read alone first: if copying it then fails, the control database is at fault, and no loss may be
-    accepted. While the log is only out of reach, no loss may be accepted either: raises `DatabaseLocked`, or
-    `ServerError` if the server does not answer.
+    The log is first read without being copied: if copying it then fails, the control database is at fault, and no loss
+    may be accepted. Nor may a loss be accepted while the log is only out of reach: raises `DatabaseLocked` if a lock
+    times out, or `ServerError` if the server does not answer.
     """
     try:
         with owner_connection(server_session.server, row.database, work_of(tenant)) as source:
@@ -319,10 +319,10 @@ def _erase_storage(_server_session: ServerSession, tenant: Tenant, _row: Erasure
 
 
 def _erase_backups(_server_session: ServerSession, tenant: Tenant, row: Erasure) -> Found:
-    """Erase every backup that can be erased, and only then report failures; the others stay in the catalogue.
+    """Erase every backup that can be erased, and mark it as removed.
 
     Also erase the listed files that are to be erased with the tenant (`HeldFile.goes`), unless they have changed since
-    they were read.
+    they were read. At the end, raises `DeletionUnfinished` if something could not be erased and that was not accepted.
     """
     problems: dict[str, str] = {}
     changed: list[str] = []
@@ -452,7 +452,7 @@ def _forget(tenant: Tenant) -> None:
     Backup.objects.using(CONTROL).filter(tenant_id=tenant.id).update(manifest=None, error="", verify_error="")
     Restore.objects.using(CONTROL).filter(tenant_id=tenant.id).update(report=None, kept_until=None)
     TenantOperation.objects.using(CONTROL).filter(tenant_id=tenant.id).update(error="")
-    # Those of the fleet that quote a tenant name it. Another tenant's id may contain this tenant's id.
+    # A request about several tenants is found by the id in its error. Another tenant's id may contain this tenant's id.
     named = rf"(^|[^a-z0-9-]){tenant.id}($|[^a-z0-9-])"
     requests = OperationRequest.objects.using(CONTROL).filter(Q(tenant_id=tenant.id) | Q(error__regex=named))
     requests.update(error="")
@@ -476,8 +476,8 @@ HINTS: dict[str, Callable[[], str]] = {
         " so."
     ),
     LOST_BACKUPS: lambda: _(
-        "Fix this and run the command again, or leave these files: `seo-gen tenant delete` with --accept-lost-backups;"
-        " the certificate will then list them."
+        "Fix this and run the command again. To leave these files instead, run `seo-gen tenant delete` with"
+        " --accept-lost-backups; the certificate will then list them."
     ),
 }
 

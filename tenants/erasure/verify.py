@@ -56,7 +56,7 @@ class ErasureCheck:
     completed_at: datetime | None
     # What contradicts the certificate, one sentence each; [] if the erasure holds.
     problems: list[str] = field(default_factory=list)
-    # What remains as certified, such as backups within their retention period.
+    # What remains as certified, such as base backups within their retention period.
     remaining: list[str] = field(default_factory=list)
     # What could not be checked.
     unseen: list[str] = field(default_factory=list)
@@ -67,7 +67,8 @@ def erasures_verify(*, tenant_id: str | None = None) -> list[ErasureCheck]:
 
     Checks the tenant's row, databases and roles on every server, storage with versions, all locations of backups, files
     that were read for it, messages and cache, summaries of runs and costs, the archived audit log, the certificate,
-    base backups and WAL, and old versions of the control database's rows. Raises `UnknownErasure`.
+    base backups and WAL, and old versions of the control database's rows. Writes an audit entry about each erasure.
+    Raises `UnknownErasure`.
     """
     rows = [erasure_get(tenant_id)] if tenant_id else list(erasures())
     return [_verify(row) for row in rows]
@@ -302,7 +303,10 @@ def _still_there(promised: dict[str, Any], server: DatabaseServer | None) -> Ite
 
 
 def _superseded(row: Erasure, check: ErasureCheck) -> Iterator[str]:
-    """Check where old rows of the control database may remain, if that database is on a registered server."""
+    """Check where old versions of the control database's rows may remain.
+
+    Base backups and WAL are checked only if that database is on a registered server.
+    """
     if row.rewritten_at is None:
         check.remaining.append(
             _(

@@ -30,7 +30,7 @@ from tenants.files.streams import CHUNK_BYTES
 S3_SCHEME = "s3://"
 # The usual name for standard input or output.
 STANDARD = "-"
-# A streamed upload keeps this much in memory. S3 allows 10,000 parts, so the largest possible file has 160 GB.
+# A streamed upload keeps this much in memory. S3 allows 10,000 parts, so a file can have at most 156 GiB.
 PART_BYTES = 16 * 2**20
 # Errors whose messages quote a key.
 ABOUT_KEYS = frozenset({"SignatureDoesNotMatch", "InvalidAccessKeyId", "InvalidToken", "ExpiredToken"})
@@ -299,7 +299,7 @@ class Folder(Place):
                 os.close(descriptor)
 
     def _give_name(self, partial: Path, name: str) -> None:
-        """Give the finished file its name, unless another file has it."""
+        """Give the finished file its name; raise `AlreadyInPlace` if another file has it."""
         target = self._path / name
         try:
             os.link(partial, target)
@@ -451,7 +451,10 @@ class Bucket(Place):
                 yield from (item["Key"].removeprefix(self._prefix) for item in page.get("Contents", []))
 
     def write_locked(self, name: str, content: bytes, until: datetime | None) -> None:
-        """Lock in COMPLIANCE mode: not even the root user can shorten the lock. The bucket must have Object Lock."""
+        """Write the object. The lock is in COMPLIANCE mode, so not even the root user can shorten it.
+
+        With a lock, the bucket must have Object Lock enabled.
+        """
         lock = {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": until} if until else {}
         with self._translated(name, Use.WRITE):
             # S3 accepts a locked object only with a checksum.

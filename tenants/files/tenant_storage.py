@@ -85,7 +85,7 @@ def is_safe(name: str) -> bool:
 
 
 def kept_path(tenant_id: str, operation_id: object, path: str) -> str:
-    """Return the path to which a restore sets aside the file that it replaces at `path`."""
+    """Return the path under which a restore keeps the file that it replaces at `path`."""
     return f"{prefix_of(tenant_id)}{KEPT}/{operation_id}/{path.removeprefix(prefix_of(tenant_id))}"
 
 

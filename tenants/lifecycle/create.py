@@ -182,7 +182,7 @@ def _begin(
 
 
 def _provision(server_session: ServerSession, tenant: Tenant, on_progress: OnProgress) -> str:
-    """Create the database, and return the name of the template that it was cloned from."""
+    """Create the role and the database, bind the identity, and return the name of this release's template."""
     location = parse_location(tenant.database_url)
     on_progress(Progress(tenant.id, "template"))
     template = ensure_template(server_session, database_prefix())

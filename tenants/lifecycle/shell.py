@@ -92,8 +92,9 @@ def tenant_command(
 ) -> dict[str, str]:
     """Run a Django command in the context of one tenant or of each active one; return {tenant id: reason} for failures.
 
-    If the command has a `--database` option that `arguments` does not set, it is given the tenant's alias. Raises
-    `UnknownTenant`, or `TenantError` if the command does not exist.
+    If the command has a `--database` option that `arguments` does not set, it is given the tenant's alias. Only
+    `SeoGenError`, `CommandError` and `DatabaseError` count as failures; any other exception ends the loop.
+    Raises `UnknownTenant`, or `TenantError` if the command does not exist.
     """
     if command not in get_commands():
         raise TenantError(

@@ -90,7 +90,7 @@ class RoleAssignment(models.Model):
 
 
 class TemporaryAccess(models.Model):
-    """A tenant that is open for a while to someone without a role for it, for a reason that both audit logs hold."""
+    """An hour's access to a tenant for someone without a role for it; both audit logs hold the reason."""
 
     # The name outlives the account.
     user = models.ForeignKey(
@@ -102,7 +102,7 @@ class TemporaryAccess(models.Model):
     reason = models.TextField(_("reason"))
     opened_at = models.DateTimeField(_("opened"), db_default=SqlNow())
     expires_at = models.DateTimeField(_("open until"))
-    # Set once both audit logs have the entry: until then, and after `closed_at`, nothing is open.
+    # Set once both audit logs have the entry: before that, and after `closed_at` or `expires_at`, nothing is open.
     recorded_at = models.DateTimeField(null=True, editable=False)
     closed_at = models.DateTimeField(_("closed"), null=True)
 

@@ -12,7 +12,7 @@ from config.base.fields import SqlNow
 
 
 class ApprovalKind(models.TextChoices):
-    """The values are those of TWO_PERSON_OPERATIONS (`config.base.approvals`)."""
+    """What can need an approval; the values are those that TWO_PERSON_OPERATIONS takes (`config.base.approvals`)."""
 
     DELETE = "delete", _("deletion of a tenant")
     EXPORT = "export", _("export of a tenant")
@@ -23,7 +23,7 @@ class ApprovalKind(models.TextChoices):
 class ApprovalStatus(models.TextChoices):
     """requested → approved → used; requested → rejected or withdrawn; approved → withdrawn.
 
-    Approvals that are requested or approved also expire.
+    An approval that is requested or approved counts only until `expires_at`; its status does not change then.
     """
 
     REQUESTED = "requested", _("waits for a decision")

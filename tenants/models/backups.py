@@ -43,7 +43,7 @@ class Backup(models.Model):
     # The age recipient (public key) that it is encrypted to; "" if it is not encrypted.
     recipient = models.TextField(_("encrypted to"), db_default="")
     size_bytes = models.BigIntegerField(_("size (bytes)"), null=True)
-    # Also stored beside the file; None until the backup is completed.
+    # Also stored beside a backup's file, or inside an export's bundle; None until the backup is completed.
     manifest = models.JSONField(_("manifest"), null=True)
     schema_version = models.TextField(_("schema version"), db_default="")
     user_id = models.TextField(_("by"))
@@ -70,8 +70,9 @@ class Backup(models.Model):
 class RestorePhase(models.TextChoices):
     """The last durable step, which decides whether `recover` undoes or finishes the restore.
 
-    building: only scratch objects exist; swapping: the tenant is closed, and the databases may have been renamed, which
-    only the server knows; serving: the tenant uses its new database; done: nothing is left to do.
+    building: nothing has been replaced; swapping: the tenant is closed, and the databases may have been renamed, which
+    only the server knows; serving: the tenant uses its new database; done: nothing is left to do. A clone or an import
+    goes straight from building to done.
     """
 
     BUILDING = "building", _("building")

@@ -55,7 +55,7 @@ class BaseBackup(models.Model):
 
 
 class RestorePoint(models.Model):
-    """A named point in a server's WAL, created before something that could not otherwise be undone."""
+    """A named point in a server's WAL, created before a migration, a restore, a deletion or a prune."""
 
     server = models.ForeignKey(DatabaseServer, verbose_name=_("server"), on_delete=models.CASCADE, related_name="+")
     # As PostgreSQL knows it (pg_create_restore_point); at most 63 bytes.

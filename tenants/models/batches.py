@@ -1,4 +1,4 @@
-"""Changes to one or more tenants, all or none, recorded before they start."""
+"""All-or-nothing changes to one or more tenants, recorded before they start."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class MigrationBatch(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, db_default=RandomUUID(), editable=False)
     status = models.TextField(_("status"), choices=BatchStatus, db_default=BatchStatus.PREPARING)
-    # "" for all tenants. Not a foreign key, as in `TenantOperation`.
+    # "" for all tenants, and for every copy of prompts. Not a foreign key, as in `TenantOperation`.
     tenant_id = models.TextField(_("tenant"), db_default="")
     # Prepared like any other, then rolled back on purpose.
     dry_run = models.BooleanField(_("dry run"), db_default=False)
@@ -135,13 +135,19 @@ class BatchTenant(models.Model):
 
 
 def parse_gid(gid: str) -> tuple[str, str]:
-    """Return (batch, database) of a prepared transaction's name. (Older ones end in the tenant's id.)"""
+    """Return the batch's id and the database from the name of one of our prepared transactions.
+
+    Names made by older releases have the tenant's id in place of the database.
+    """
     _prefix, batch_id, database = gid.split(":")
     return batch_id, database
 
 
 def batch_of(gid: str) -> uuid.UUID | None:
-    """Return the id of the batch in a prepared transaction's name, or None. Anyone can choose such a name."""
+    """Return the id of the batch in a prepared transaction's name, or None if it has none.
+
+    Anyone can choose such a name: check the transaction's owner too.
+    """
     try:
         prefix, batch_id, _database = gid.split(":")
         return uuid.UUID(batch_id) if f"{prefix}:" == GID_PREFIX else None

@@ -1,4 +1,4 @@
-"""Files that operators gave the product to read: an erasure must know where else a tenant's data may be."""
+"""Files that operations read, and what went to standard output: an erasure must know where a tenant's data may be."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class FileRead(models.Model):
     # As for backups: an absolute folder or s3://bucket/prefix, and the name in it; links are followed.
     place = models.TextField(_("place"))
     name = models.TextField(_("file"))
-    # Standard input or another pipe: there is nothing to look for later.
+    # Standard input or output, or another pipe: there is nothing to look for later.
     is_stream = models.BooleanField(default=False, db_default=False)
     # The identity of the tenant whose data it holds, from its manifest or its content; None if unknown.
     holds = models.UUIDField(null=True)

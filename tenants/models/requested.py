@@ -50,12 +50,13 @@ class OperationRequest(models.Model):
     """One operation on a tenant, or on the fleet, that a member of staff asked for.
 
     A worker holds it by a lease with a fencing token, as it holds a step. The operation itself is recorded as always
-    (`TenantOperation`, `Backup`, `MigrationBatch`), and its entries in the audit log have this request's id.
+    (`TenantOperation`, `Backup`, `MigrationBatch`; a drill has no record), and its entries in the audit log have this
+    request's id.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, db_default=RandomUUID(), editable=False)
     kind = models.TextField(_("operation"), choices=RequestKind)
-    # "" for the fleet; of `ABOUT_SEVERAL`, the tenant that is copied from. Not a foreign key: the record outlives the
+    # "" for the fleet; for `ABOUT_SEVERAL`, the tenant that is copied from. Not a foreign key: the record outlives the
     # tenant.
     tenant_id = models.TextField(_("tenant"), db_default="")
     # What the service is called with: ids, times and switches, never secrets.
@@ -76,7 +77,7 @@ class OperationRequest(models.Model):
     error_code = models.TextField(db_default="")
     error = models.TextField(_("error"), db_default="")
     requested_at = models.DateTimeField(_("requested"), db_default=SqlNow())
-    # No worker takes it earlier: another operation on the tenant is still running.
+    # No worker takes it earlier; moved into the future if another process has locked the tenant or the fleet.
     due_at = models.DateTimeField(db_default=SqlNow())
     started_at = models.DateTimeField(_("started"), null=True)
     finished_at = models.DateTimeField(_("finished"), null=True)

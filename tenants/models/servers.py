@@ -28,7 +28,8 @@ class DatabaseServer(models.Model):
     created_at = models.DateTimeField(_("created"), db_default=SqlNow(), editable=False)
     # Where the server's write-ahead log is archived, a folder or s3://bucket/prefix: point-in-time restores read it.
     wal_archive = models.TextField(_("WAL archive"), blank=True, default="", db_default="")
-    # Instead of `wal_archive`: the restore_command of another tool (pgBackRest, Barman, WAL-G), with %f and %p.
+    # The restore_command of another tool (pgBackRest, Barman, WAL-G), with %f and %p. If it is set, restores use it
+    # instead of `wal_archive`.
     wal_restore_command = models.TextField(_("restore command for WAL"), blank=True, default="", db_default="")
     # When this server's data was last recovered from a base backup and WAL, and found intact.
     recovery_verified_at = models.DateTimeField(_("recovery last verified"), null=True, editable=False)

@@ -111,7 +111,7 @@ class Tenant(models.Model):
         return alias_of(self.id)
 
     def require_server(self) -> DatabaseServer:
-        """Return the server that its database is on; raise `TenantWithoutServer` if none is registered."""
+        """Return the server that the tenant's database is on; raise `TenantWithoutServer` if none is registered."""
         if self.server is None:
             raise TenantWithoutServer(self.id)
         return self.server

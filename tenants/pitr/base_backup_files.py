@@ -103,7 +103,7 @@ def chain(backup: BaseBackup) -> list[BaseBackup]:
 def wal_range(folder: Path) -> WalRange:
     """Return the range of the WAL that a backup needs, according to its manifest."""
     ranges = json.loads((folder / MANIFEST).read_text())["WAL-Ranges"]
-    # There are several ranges if a standby was promoted during the backup; the last timeline comes first.
+    # There are several ranges if the server's timeline changed during the backup; the newest comes first.
     return WalRange(ranges[0]["Timeline"], ranges[-1]["Start-LSN"], ranges[0]["End-LSN"])
 
 

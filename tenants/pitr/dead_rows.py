@@ -1,8 +1,8 @@
 """Superseded row versions in the control database: PostgreSQL may keep their bytes until a rewrite.
 
 After an erasure, they may still contain the tenant's name, and error texts that may quote its data. So an erasure ends
-by rewriting the tables that may hold them. If that is not possible then, the next base backup or retention run tries
-again.
+by rewriting the tables that may hold them. If that is not possible at the time, the next base backup, retention run or
+erasure tries again.
 """
 
 from __future__ import annotations

@@ -28,7 +28,10 @@ DAY_S = 86_400
 
 @dataclass(frozen=True)
 class PrunedServer:
-    """The base backups and WAL segments that were removed for one server; none are listed if there is a problem."""
+    """The base backups and WAL segments that were removed for one server.
+
+    If there is a problem, none are listed, although some may have been removed.
+    """
 
     server: str
     # Names of base backups.

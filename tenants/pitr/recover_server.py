@@ -146,7 +146,7 @@ def _base_backup(server: DatabaseServer, target: Target, now: datetime) -> BaseB
     moment = target.time or _point(server, target).created_at
     if moment > now:
         raise RecoveryError(
-            _("%(target)s is in the future; it is now %(now)s (database server %(name)s).")
+            _("Database server %(name)s cannot be restored to %(target)s, which is in the future; it is now %(now)s.")
             % {"target": target, "name": server.name, "now": utc(now)},
             code="time_in_future",
         )
@@ -239,7 +239,7 @@ def _complete_archive(server: DatabaseServer) -> None:
             while not _is_archived(server, server_session, segment) and time.monotonic() < deadline:
                 time.sleep(STEP_S)
     except ServerError:
-        # The server went away, or its admin role is not allowed to switch segments: use what is already archived.
+        # The server went away, or its administrator is not allowed to switch segments: use what is already archived.
         return
 
 

@@ -11,7 +11,7 @@
 The scratch server replays another server's WAL, so it must be kept from writing to that server's files. Either of two
 measures ensures this: if we are root, it runs as an account that owns nothing else; if the kernel has Landlock, its
 processes can write only to this folder and the socket's. Neither depends on the contents of the server's catalog.
-Without both, only the check of the WAL protects those files (`tenants.pitr.wal_check`). See
+Without either, only the check of the WAL protects those files (`tenants.pitr.wal_check`). See
 docs/adr/0010-point-in-time-recovery.md.
 """
 

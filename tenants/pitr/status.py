@@ -40,7 +40,8 @@ class ClusterHealth:
     wal_archive: str
     # Oldest first.
     base_backups: list[BaseBackupState]
-    # The server can be restored to any time between these two; None if it cannot be restored.
+    # With a WAL archive, the server can be restored to any time between these two. Both are None if no base backup can
+    # be used; `latest` is also None if it is unknown.
     earliest: datetime | None
     latest: datetime | None
     # Whether its WAL is being archived now, by the server or by `cluster receive-wal`; None if it is unreachable.

@@ -184,7 +184,7 @@ def _windows(segments: Sequence[Segment]) -> Iterator[Sequence[Segment]]:
 
 
 def _read(waldump: Path, folder: Path, part: Sequence[Segment], segment_bytes: int) -> str:
-    """Check every record that starts in these segments with pg_waldump; return its error message, or ""."""
+    """Check the records that lie within these segments with pg_waldump; return its error message, or ""."""
     first, end = part[0].number * segment_bytes, (part[-1].number + 1) * segment_bytes
     span = ["--start", lsn_at(first), "--end", lsn_at(end), "--timeline", str(part[0].timeline)]
     try:

@@ -72,7 +72,8 @@ def recovered(request: OperationRequest, on_step: OnStep) -> Result | None:
 
     Raises `OperationBusy` if the earlier worker is still carrying it out, `OperationInterrupted` or `OperationUndone`
     if it was undone and staff have to decide what to do, `OperationUnfinished` if recovery failed, `FleetNotMigrated`
-    if a migration was rolled back or did not reach all tenants, and `PromptsNotCopied` if a copy of prompts did not.
+    if a migration was rolled back or did not reach all tenants, and `PromptsNotCopied` if a copy of prompts, or its
+    undo, did not reach all tenants.
     """
     made = made_by(request)
     match made:

@@ -27,7 +27,7 @@ def send_wake_up(request_id: UUID) -> None:
         app.send_task(OPERATION_RUN, args=[str(request_id)], ignore_result=True)
     except OperationalError:
         extra = {"action": "operation.wake_up.lost", "operation": str(request_id)}
-        logger.warning("wake-up not sent, the broker cannot be reached", extra=extra)
+        logger.warning("wake-up not sent: the broker cannot be reached", extra=extra)
 
 
 def operations_sweep() -> int:

@@ -97,7 +97,7 @@ def _attempt(claimed: OperationRequest, progress: Progress) -> Result:
 
 
 def _stopped(claimed: OperationRequest, progress: Progress, error: SeoGenError) -> None:
-    """End a request whose operation raised an error, or put it back; its records show how far it got."""
+    """End a request whose operation raised an error, or put it back; its status says how far the operation got."""
     if error.code in BUSY and timezone.now() - (claimed.started_at or timezone.now()) < PATIENCE:
         request_put_back(claimed, BUSY_WAIT)
         return

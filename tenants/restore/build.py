@@ -45,12 +45,11 @@ class Built:
 
 
 def build(scratch: Scratch, source: Source, expected: Expected, code: Release, *, work: str, on_step: OnStep) -> Built:
-    """Fill the scratch database from `source`; raise `Unfit` or another `TenantError` if it fails verification.
+    """Fill the scratch database from `source` and verify it; raise `Unfit` or another `TenantError` on failure.
 
     1. load the dump as the guest, within limits; 2. end sessions and prepared transactions that the dump left behind;
-    3. verify, as the guest, that the database's contents match its migration history; 4. hand the database over to
-    the owner and grant privileges; 5. migrate it if its schema is older than the fleet's or, if the fleet's version is
-    not given, than this code's.
+    3. verify the database as the guest (`prove`); 4. hand it over to the owner and grant privileges; 5. migrate it if
+    its schema is older than the fleet's or, if the fleet's version is not given, than this code's.
     """
     _require_server(scratch.server_session, source)
     on_step("load")

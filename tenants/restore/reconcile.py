@@ -30,7 +30,8 @@ def reconcile(
     Runs: lost runs are only in the replaced state, returned runs only in the restored state, and changed runs have
     different statuses in the two. Files: an orphan (newer than the restored state, or left over) is a file that no row
     refers to; a missing file has a row but is gone, altered or outside the tenant's storage. Orphans are kept, since
-    undoing the restore needs them (`tenant orphans --remove` removes them). Safe to repeat.
+    undoing the restore needs them; once no kept database refers to them, `tenant orphans --remove` removes them. Safe
+    to repeat.
     """
     work = work_name("restore", tenant.identity)
     runs = RunDifferences([], [], [])

@@ -42,10 +42,11 @@ def tenant_restore(
 ) -> RestoreReport:
     """Replace the tenant's database with the backup, or with its state at `to_time` (aware); keep the replaced one.
 
-    Pass exactly one of `backup_file` and `to_time`. Runs in progress block the restore unless `stop_runs` is set, which
-    makes them fail. Raises `UnknownTenant`, `TenantNotActive`, `TenantBusy`, `TenantWithoutServer`, `FleetBusy` or
-    `FleetUnfinished` before it starts, or `RestoreRefused` with the reason; the live database is then unchanged. Raises
-    `RestoreUnfinished` if only step 5 fails, and `TenantUnfinished` if an operation on the tenant has to be recovered.
+    Pass exactly one of `backup_file` and `to_time`. Runs in progress block the restore unless `stop_runs` is set; their
+    workers then lose their claims. Raises `UnknownTenant`, `TenantNotActive`, `TenantBusy`, `TenantWithoutServer`,
+    `FleetBusy` or `FleetUnfinished` before it starts, or `RestoreRefused` with the reason; the live database is then
+    unchanged. Raises `RestoreUnfinished` if only step 5 fails, and `TenantUnfinished` if an operation on the tenant has
+    to be recovered.
 
     1. record the operation; 2. build a scratch database from the source and verify it; 3. mark the runs that were
     running in the restored state, or that continued in the live one, as failed; 4. close the tenant, swap the

@@ -147,7 +147,7 @@ def load_stream(stream: IO[bytes], scratch: Scratch, guard: LoadGuard, *, work: 
 
 @contextmanager
 def state_at(server: DatabaseServer, database: str, to_time: datetime | None, *, work: str) -> Iterator[ServerDatabase]:
-    """Yield the database as it was at `to_time` (aware); `work` is the operation's id, or a new UUID if it has none."""
+    """Yield the database as it was at `to_time` (aware); `work` is the operation's id, or a new UUID for a drill."""
     with recovered_server(server, Target(time=to_time), work=work, database=database) as recovered:
         yield ServerDatabase(recovered, database, described(to_time))
 

@@ -15,7 +15,7 @@ from tenants.errors import NoActiveTenant, WrongTenantActive
 from tenants.naming import TENANT_PREFIX
 from tenants.types import ActiveTenant
 
-# Prefix of the alias of a database opened as the owner of its tables (`tenants.routing.owner_connection`).
+# Prefix of the alias of a database opened as its owner or as a guest (`tenants.routing.owner_connection`).
 OWNER_PREFIX = "owner:"
 
 
@@ -55,7 +55,7 @@ def current_tenant_or_none() -> ActiveTenant | None:
 
 
 def current_tenant(subject: str = "") -> ActiveTenant:
-    """Return the active tenant; raise `NoActiveTenant`, naming `subject` if it is given, if there is none."""
+    """Return the active tenant; if there is none, raise `NoActiveTenant`, which names `subject` if it is given."""
     frame = _frame.get()
     if frame is None:
         raise NoActiveTenant(subject)
@@ -70,5 +70,5 @@ def require(alias: str) -> None:
 
 
 def is_tenant_database(alias: str) -> bool:
-    """Return whether `alias` holds customers' tables: a tenant's database, or one opened as its owner."""
+    """Return whether `alias` holds customers' tables: a tenant's database, or one opened as its owner or as a guest."""
     return alias.startswith((TENANT_PREFIX, OWNER_PREFIX))

@@ -94,10 +94,10 @@ def _serving(tenant_id: str) -> Iterator[None]:
 
 
 def _streamed(tenant_id: str, user_id: int | None, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield each chunk, produced inside the tenant's context, for as long as the user may see the tenant.
+    """Yield each chunk, made in the tenant's context; raise `UnknownTenant` once the user may not see the tenant.
 
-    The context is entered for each chunk: between two chunks the server's thread serves other requests, and a generator
-    that kept a context variable set across a `yield` would set it for them too.
+    The context is entered for each chunk: a generator that kept a context variable set across a `yield` would also set
+    it for whatever else the thread runs between two chunks.
     """
     while True:
         if not still_sees_tenant(user_id, tenant_id):

@@ -44,9 +44,9 @@ def owner_connection(server: DatabaseServer, database: str, work: str) -> Iterat
     """Yield Django's connection to `database` as the owner role (autocommit).
 
     `work` says what the connection is for, so that the sessions of a killed process can be found
-    (`ServerSession.end_predecessors`).
-    Raises `ServerError` if the server was not set up, and Django's `OperationalError` if the database rejects the
-    login, or, as `DatabaseLocked`, if the block times out waiting for a lock.
+    (`ServerSession.end_predecessors`). Raises `ServerError` if the server was not set up, and Django's
+    `OperationalError` if the database rejects the login, or, as `DatabaseLocked`, if the block times out waiting for a
+    lock.
     """
     url = owner_url(server, database)
     with _connection(url, database, work, SESSION) as connection, lock_holders_named(server, database):

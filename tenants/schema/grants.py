@@ -75,7 +75,7 @@ def grant_as(connection: BaseDatabaseWrapper, catalog: Mapping[str, str]) -> Non
 def grant_all(connection: BaseDatabaseWrapper) -> None:
     """Grant the group role USAGE on a new database's schema, and the privileges that the models require.
 
-    Also revoke the right to create objects in the schema from PUBLIC.
+    Also revoke from PUBLIC the right to create objects in the schema.
     """
     group = sql.Identifier(_group())
     with catalog_only(connection), connection.cursor() as cursor:

@@ -1,9 +1,9 @@
 """Prepare once what a batch runs in each tenant's database: recorded SQL, or Python if the SQL would differ.
 
-Django derives an operation's SQL from the migration states and the catalog. Tenants of one group have the same history
-and, as their fingerprints prove, the same catalog, so the SQL of Django's own operations is the same for all: it is
-recorded while a rehearsal database is migrated, then replayed. Operations that run Python, or whose SQL contains a
-value computed at run time, run in each tenant; their states are still built only once.
+Django derives an operation's SQL from the migration states and the catalog. Tenants of one server with the same history
+also have the same catalog, as their fingerprints prove, so the SQL of Django's own operations is the same for all: it
+is recorded while a rehearsal database is migrated, then replayed. Operations that run Python, that are not Django's
+own, or whose SQL contains a value computed at run time, run in each tenant; their states are still built only once.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ FROM_SCHEMA_ALONE = {
 } - {operations.RunPython, operations.SeparateDatabaseAndState}
 # Callable defaults that return the same value each time.
 CONSTANT_FACTORIES = (dict, list, set, tuple, str, int, bool)
-# Run between two migrations, to fire deferred triggers as separate commits would; otherwise "pending trigger events"
+# Run after each migration, to fire deferred triggers as separate commits would; otherwise "pending trigger events"
 # are an error.
 CHECK_DEFERRED = "SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED"
 # Django's field operations temporarily set a default on the shared state's field.
@@ -67,7 +67,7 @@ class ScriptStep:
     """One migration: the SQL and the Python to run in each tenant's database."""
 
     key: Key
-    # SQL as it is sent, several statements in one string, with Python parts in between.
+    # The SQL, with its parameters filled in, and the Python parts, in the order in which they run.
     parts: tuple[str | PythonPart, ...]
 
     def run(self, connection: BaseDatabaseWrapper) -> None:
@@ -153,7 +153,7 @@ def _record_step(connection: BaseDatabaseWrapper, migration: Migration, state: P
 
 
 def _recording_editor(connection: BaseDatabaseWrapper, parts: list[str | PythonPart]) -> BaseDatabaseSchemaEditor:
-    """Return a schema editor that appends each statement, complete, to `parts` before it is executed."""
+    """Return a schema editor that appends each statement to `parts`, its parameters filled in, before executing it."""
 
     class RecordingEditor(connection.SchemaEditorClass):  # type: ignore[name-defined,misc]
         def execute(self, sql: object, params: Sequence[object] | None = ()) -> None:
@@ -173,7 +173,7 @@ def is_same_everywhere(operation: Operation) -> bool:
 
 
 def _depends_on_moment(field: models.Field | None) -> bool:  # type: ignore[type-arg]
-    """Return whether adding the field writes a value computed at run time, such as the time or a random id."""
+    """Return whether adding or altering the field can write a value computed at run time, such as a random id."""
     if field is None:
         return False
     made = callable(field.default) and field.default not in CONSTANT_FACTORIES and field.has_default()

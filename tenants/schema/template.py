@@ -36,7 +36,8 @@ def ensure_template(server_session: ServerSession, prefix: str) -> str:
 
     1. check without a lock; 2. check again under the server's lock; 3. create missing roles, and drop the leftovers
     of a killed build; 4. create the database, migrate it as the owner, and grant privileges; 5. store its schema, to
-    compare tenants with; 6. rename and close: only a finished template has the final name. Raises `ServerError`.
+    compare tenants with; 6. rename and close: only a finished template has the final name. Raises `ServerError`, or
+    what a failing migration raises.
     """
     name = template_name(prefix)
     if server_session.template_is_ready(name):

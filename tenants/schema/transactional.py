@@ -17,7 +17,7 @@ from sqlparse.tokens import Comment, Literal
 from tenants.routing.router import TENANT_APPS
 from tenants.schema.releases import Key
 
-# First words of statements that PostgreSQL refuses to run in a transaction or to prepare, or that would end it.
+# First words of statements that PostgreSQL refuses to run in a transaction or to prepare, or that begin or end one.
 FORBIDDEN = {
     *(("VACUUM",), ("LISTEN",), ("UNLISTEN",), ("NOTIFY",), ("ALTER", "SYSTEM")),
     *(("BEGIN",), ("COMMIT",), ("END",), ("ROLLBACK",), ("ABORT",)),

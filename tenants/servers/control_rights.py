@@ -70,9 +70,10 @@ def control_rights_missing() -> list[str]:
 
 
 def control_rights_problems() -> list[str]:
-    """Return a sentence for each control database role that cannot connect once tenants use all other connections.
+    """Return a sentence for each role of the control database that is not allowed to use reserved connections.
 
-    This is only a warning, since the right matters only then. PostgreSQL 15 does not have this right.
+    This is only a warning: such a role is shut out only while all other connections are in use. PostgreSQL 15 has no
+    such right, so nothing is reported.
     """
     roles = {connections[alias].settings_dict["USER"] for alias in (CONTROL, OWNER) if alias in connections}
     with connections[CONTROL].cursor() as cursor:

@@ -35,7 +35,7 @@ FAILING_WAIT_S = 1.0
 
 
 class ToolError(TenantError):
-    """One of PostgreSQL's programs is missing, or failed; then the message quotes its first error, if any."""
+    """One of PostgreSQL's programs is missing, or failed; after a failure, the message quotes its first error."""
 
 
 def program(name: str, major_version: int, *, exact: bool = False) -> Path:
@@ -173,7 +173,7 @@ def _candidates(name: str) -> Iterator[Path]:
 
 
 def _inherited() -> dict[str, str]:
-    """Return our environment without all PG… variables, some of which (PGHOST, PGSERVICE) redirect a connection."""
+    """Return our environment without any PG… variables, some of which (PGHOST, PGSERVICE) redirect a connection."""
     return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
 
 

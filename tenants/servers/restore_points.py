@@ -1,7 +1,8 @@
 """Restore points in a server's write-ahead log, created before something that could not otherwise be undone.
 
 Recovery to a time stops before the first commit after it. DROP DATABASE removes the files before it commits, so without
-a commit between the time and the drop, the files would be gone. That is why we commit (a heartbeat) before and after.
+a commit between the time and the drop, the files would be gone. That is why we commit (a heartbeat) before and after
+each restore point.
 """
 
 from __future__ import annotations

@@ -38,13 +38,13 @@ GID = re.compile(r'\bgid = "((?:[0-9a-f]{2})+)"')
 
 
 def admit_reader(reader: str, database: str) -> str:
-    """Return statements that let a new role read the database, and list its prepared transactions (`prepared_in`)."""
+    """Return statements that let a new role read the database, then list prepared transactions for `prepared_in`."""
     names = {"reader": sql.Identifier(reader), "database": sql.Identifier(database)}
     return END.join([*(sql.SQL(statement).format(**names).as_string() for statement in ADMIT), LIST_PREPARED, ""])
 
 
 def prepared_in(answer: str) -> list[str]:
-    """Return the names of the prepared transactions, in hexadecimal, from the output of `admit_reader`."""
+    """Return the names of the prepared transactions, in hexadecimal, from the output of `admit_reader`'s statements."""
     return GID.findall(answer)
 
 

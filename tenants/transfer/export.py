@@ -66,8 +66,9 @@ def tenant_export_stream(
     """Write the tenant's bundle to `target`, such as standard output, as `tenant_export` writes it to a file.
 
     Nothing is written until all parts are collected and the audit entry "tenant.export" is committed. The bundle is not
-    in the catalogue, but an erasure certificate lists it. Raises what `tenant_export` raises, or `BrokenPipeError` if
-    the reader stops reading.
+    in the catalogue, but an erasure certificate lists it. Raises `UnknownTenant`, `TenantNotActive`, `TenantBusy`,
+    `SealError`, `ApprovalRequired`, `ApprovalRefused`, `BackupFailed`, or `BrokenPipeError` if the reader stops
+    reading.
     """
     recipient = recipient_for(recipient)
     tenant = _exportable(tenant_id)
@@ -93,7 +94,7 @@ def _exportable(tenant_id: str) -> Tenant:
 def _require_new(place: Place, name: str) -> None:
     """Raise `PlaceError` if the file exists, is being written or cannot be written.
 
-    Records of a file that is gone get another name, so that this one can be used again.
+    Records of a file that is gone are marked as removed and renamed, so that the name can be used again.
     """
     place.require_new(name)
     place.require_writable(name)

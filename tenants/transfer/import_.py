@@ -47,8 +47,9 @@ def tenant_import(
     """Create a tenant from a bundle, under the bundle's tenant id or `new_id`, and return a report.
 
     Under the bundle's id, the tenant keeps its identity; under another id, it gets a new identity, and its audit log
-    continues the old chain. Providers, models and steps that are missing here are added, except of providers for which
-    this release has no client; existing ones are not changed.
+    continues the old chain. Providers, models and steps that are missing here are added, except those of providers
+    for which this release has no client; existing ones are not changed.
+
     The bundle of a tenant that was erased here is refused unless `from_erased` gives a reason, which is recorded.
     Raises `PlaceError`, `TenantExists`, or `ImportRefused` with the reason; then no tenant is left behind. Raises
     `TenantUnfinished` if something is.
@@ -212,7 +213,10 @@ def _expected(manifest: Manifest) -> Expected:
 
 
 def _add(configuration: LLMConfiguration, tenant_id: str) -> list[str]:
-    """Add what is missing here, with an audit entry; return it. Call this in a transaction on the control database."""
+    """Add what is missing here, with an audit entry; return the names of what was added.
+
+    Call this in a transaction on the control database.
+    """
     added = configuration_add(configuration)
     if added:
         record(

@@ -1,4 +1,4 @@
-"""Change and remove archived audit logs, as only a superuser can, with the triggers disabled."""
+"""Change and remove archived audit logs as a superuser, with the triggers disabled."""
 
 from __future__ import annotations
 

@@ -221,7 +221,7 @@ def control_setup(world: World) -> Arguments:
 
 
 def _demo(name: str, arguments: Arguments) -> None:
-    """Run the demo without a worker or a web server."""
+    """Run the demo without a worker or a web server, then create its login."""
 
     def follow(home: object, runs: list[tuple[str, str]], on_progress: object) -> object:
         return [run_document(tenant_id=tenant_id, run_id=run_id) for tenant_id, run_id in runs]

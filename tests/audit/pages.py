@@ -126,7 +126,10 @@ class Staff:
         self.request.addfinalizer(work)
 
     def post(self, path: str, form: dict[str, Any]) -> None:
-        """Send a form; a path that does not start with "/" is on the tenant's site."""
+        """Send a form and require a redirect or an error 500.
+
+        A path that does not start with "/" is on the tenant's site.
+        """
         site = "" if path.startswith("/") else self.filled.site
         response = self.browser.post(site + path, form)
         refused = response.context and response.context.get("errors")

@@ -47,7 +47,7 @@ def test_the_other_table_differs_in_nothing_but_the_chain(tenant: Tenant) -> Non
 
 
 def _kinds(indexes: list[tuple[str]]) -> list[str]:
-    """Describe each index by its kind, without names."""
+    """Describe each index without its name: whether it is unique, its method and its columns."""
     return sorted(f"{'UNIQUE' in definition} {definition.partition(' USING ')[2]}" for (definition,) in indexes)
 
 

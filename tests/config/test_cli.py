@@ -109,7 +109,7 @@ def test_a_missing_table_is_reported_for_the_database_that_lacks_it(tenant: Tena
         cursor.execute("DROP TABLE runs CASCADE")
     refused = seo_gen("run", "list", "--tenant-id", tenant.id, home=stack_home)
     assert refused.returncode == 1
-    assert refused.stderr.startswith("A table is missing in a tenant's database: ")
+    assert refused.stderr.startswith("A table is missing from a tenant's database: ")
     assert "seo-gen tenant status --check" in refused.stderr
 
 

@@ -134,7 +134,7 @@ def log_format(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def provider() -> Iterator[FakeLLM]:
-    """A provider that all tests share: workers get its key, and leave to call its host, when they start."""
+    """A provider that all tests share: workers get its key, and permission to call its host, when they start."""
     with pytest.MonkeyPatch.context() as patch, fake_provider(patch) as fake:
         yield fake
 

@@ -1,4 +1,4 @@
-"""A read-only control database, as after a failover: commands that write report it in one sentence."""
+"""A read-only control database, as after a failover: commands that write report it on one line."""
 
 from __future__ import annotations
 

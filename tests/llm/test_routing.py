@@ -27,7 +27,7 @@ NO_KEY = "The environment variable of the provider %s is not set here; the worke
 
 @pytest.fixture(autouse=True)
 def undone() -> Iterator[None]:
-    """Roll back the test's changes to the control database, because all tests share its catalogue."""
+    """Seed the catalogue, and roll back all changes to the control database after the test, since tests share it."""
     with transaction.atomic(using="default"):
         catalogue_seed()
         yield

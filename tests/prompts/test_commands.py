@@ -165,7 +165,7 @@ def test_a_syntax_error_names_its_line(tenant: Tenant, tmp_path: Path, declared:
 @pytest.mark.parametrize(
     ("declarations", "code", "problem"),
     [
-        ("[", "prompt_file_unreadable", "is not JSON (line 1)."),
+        ("[", "prompt_file_unreadable", "is not valid JSON (line 1)."),
         ("[" * 100_000, "prompt_file_unreadable", "cannot be read as JSON."),
         ('[{"name": "keyword", "type": "colour"}]', "prompt_invalid", "Prompt variables: [0].type must be"),
         (

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(60)
 MIB = 1024 * 1024
 TIME = "It takes too long."
 MEMORY = "It needs more than 256 MiB of memory."
-DEPTH = "It is nested too deeply or calls itself too often."
+DEPTH = "It nests or recurses too deeply."
 
 
 def outcome(content: str) -> str:
@@ -73,7 +73,7 @@ def test_a_template_that_exceeds_a_limit_is_refused_with_the_limit(content: str,
     ],
 )
 def test_a_template_is_refused_in_about_a_second(content: str, least_s: float) -> None:
-    """Measured in CPU time, which other work on the machine does not affect; the wall clock is the upper bound."""
+    """Measured in CPU time, which other work does not affect; of the wall clock, only the limit is checked."""
     outcome("warm")
     before = used_by_sandboxes_s()
     with pytest.raises(PromptRenderError):

@@ -52,7 +52,7 @@ def tenant_pair(make_tenant: MakeTenant) -> tuple[Tenant, Tenant]:
 def cloning_fast() -> Iterator[None]:
     """Let PostgreSQL copy the template's files instead of its pages through the log.
 
-    This is fast on a server whose checkpoints cost nothing. Tests of creation itself call `tenant_create` without it.
+    This is fast on a server whose checkpoints cost nothing. test_unfinished.py tests creation without it.
     """
 
     def clone(self: ServerSession, template: str, name: str) -> None:

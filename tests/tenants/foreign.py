@@ -118,7 +118,7 @@ class Canary:
         return cls(folder / "taken over", log, log.stat().st_size)
 
     def case(self, name: str) -> str:
-        """Return the SQL of a file in `dumps`, which tries to create `file`."""
+        """Return the SQL of a file in `dumps`; some of these files try to create `file`."""
         return (FOLDER / f"{name}.sql").read_text().replace("@MARK@", str(self.file))
 
     def calls(self) -> list[tuple[str, str]]:
@@ -165,7 +165,7 @@ SIGNS = {"=", "<>", "<", ">", "<=", ">=", "+", "-", "*", "/", "%", "&", "|", "||
 
 
 def mark(canary: Canary) -> str:
-    """Return SQL that creates `public.mark`, which logs its caller and, as a superuser, creates the canary."""
+    """Return SQL that creates `public.mark`, which logs its caller and, for a superuser, creates `canary.file`."""
     return MARK.replace("@MARK@", str(canary.file))
 
 

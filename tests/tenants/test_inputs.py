@@ -1,4 +1,4 @@
-"""Arguments are checked before anything is asked or done; "-" is standard output, or is refused."""
+"""Arguments are checked before anything is asked or done; "-" is standard input or output, or is refused."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def _anchor(anchor: Any) -> str:
 
 
 def _last_good(reports: list[LogReport]) -> list[str]:
-    """Return a line for each log with a problem: its last good anchor, or that it has none."""
+    """Return a line for each log with problems: its last good anchor, or that none is confirmed."""
     lines = []
     for report in reports:
         if report.problems and report.last_good_anchor:

@@ -1,4 +1,4 @@
-"""`seo-gen demo`: the whole product on this machine. The command line stops its servers (``config.cli``)."""
+"""`seo-gen demo`: run the whole product on this machine. `config.cli` stops what the demo started."""
 
 import sys
 from typing import Any

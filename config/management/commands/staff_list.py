@@ -19,7 +19,7 @@ class Command(OperatorCommand):
             self.stdout.write(_("There are no staff accounts; `manage.py createsuperuser` creates one."))
             return
         print_table(
-            [_("name"), _("account"), _("last login"), _("roles")],
+            [_("name"), _("status"), _("last login"), _("roles")],
             [
                 (
                     row["username"],

@@ -36,7 +36,7 @@ def bad_request(request: HttpRequest, exception: Exception | None = None) -> Htt
 
 
 def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    text = _("Your account may not see or do this. If you need to, ask an administrator.")
+    text = _("Your account may not see or do this. If you need access, ask an administrator.")
     return error_response(HTTPStatus.FORBIDDEN, _("Not allowed"), text)
 
 
@@ -49,7 +49,7 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpR
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Handle a server error (Django's `handler500`): an unavailable or busy database is not a bug."""
+    """Return the page for a server error (Django's `handler500`); 503 if the database is unavailable or too busy."""
     if not isinstance(sys.exc_info()[1], (OperationalError, InterfaceError)):
         text = _(
             "Something went wrong here. The error was logged. If you were changing something, check whether it was"
@@ -79,7 +79,7 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 def error_response(
     status: HTTPStatus, title: str, text: str, hint: str = "", *, has_links: bool = True
 ) -> HttpResponse:
-    """Return the error page; with `has_links`, with links to the overviews."""
+    """Return an error page, with links to the overviews if `has_links` is set."""
     tenant = current_tenant_or_none()
     context = {
         "status": status.value,

@@ -55,7 +55,7 @@ class Column:
 
 
 def row_context(cl: Any) -> dict[str, Any]:
-    """Return the context of the template with the rows of a changelist."""
+    """Return the template context for the headers and rows of a changelist."""
     headers = list(result_headers(cl))
     return {
         "cl": cl,
@@ -210,7 +210,7 @@ def _shown_other(admin: Any, name: Any, empty: str) -> Show:
 
 
 def _name_of(name: Any, number: int) -> str:
-    """Return a column's name in its class, as Django's `_coerce_field_name` does."""
+    """Return a column's name as its CSS class contains it, like Django's `_coerce_field_name`."""
     if callable(name):
         return str(getattr(name, "__name__", number))
     return str(name)

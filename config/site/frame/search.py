@@ -177,7 +177,7 @@ def _operation_hit(operation: TenantOperation) -> Hit:
 
 
 def _id_range(query: str) -> tuple[UUID, UUID] | None:
-    """Return the lowest and the highest id that begin with the query; None if it is too short or no part of an id."""
+    """Return the lowest and the highest id that begin with the query; None if it is too short or cannot begin an id."""
     if not ID_START.fullmatch(query.lower()):
         return None
     start = query.lower().replace("-", "")[:ID_LENGTH]

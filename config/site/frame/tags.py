@@ -32,7 +32,7 @@ AFTER_FULL_STOP = re.compile(r"(?<=。)\s+")
 def breadcrumb(context: RequestContext) -> Part:
     """Write the path to a page: its menu entry, its row, and its title unless the page is the entry's or the row's own.
 
-    Rows are shown as `name_of` returns them, and titles of pages as they are: neither an id nor a name is capitalized.
+    Rows are shown as `name_of` returns them, and titles of pages as they are: nothing is capitalized here.
     """
     request, row = context["request"], _row(context)
     page = {"title": str(context.get("title") or "")}
@@ -84,7 +84,7 @@ def all_rows_url(cl: Any) -> str:
 
 @register.tag
 def sentences(parser: Parser, token: Token) -> SentencesNode:
-    """Write what stands in the block, without the white space after Japanese full stops: see `joined`."""
+    """Write the content of the block without the white space after Japanese full stops, as `joined` does."""
     inside = parser.parse(("endsentences",))
     parser.delete_first_token()
     return SentencesNode(inside)

@@ -101,8 +101,7 @@ def fleet_totals(visible: QuerySet[Tenant]) -> list[dict[str, Any]]:
 def operations_section(visible: QuerySet[Tenant], *, sees_batches: bool, sees_requests: bool) -> Section:
     """Return the section with the operations that are waiting, are running or were interrupted.
 
-    It includes those of the whole fleet only with `sees_batches`, and those that staff requested only with
-    `sees_requests`.
+    It includes those of the whole fleet only with `sees_batches`, and requests by staff only with `sees_requests`.
     """
     columns = ("key", "kind", "about", "user_id", "error", "started_at", "state")
     fleet = Q(tenant_id="") if sees_batches else Q()
@@ -148,7 +147,7 @@ def operations_section(visible: QuerySet[Tenant], *, sees_batches: bool, sees_re
 
 
 def schema_section(totals: list[dict[str, Any]]) -> Section:
-    """Return the section with the tenants whose schema drifted, and the number of tenants that are behind the code.
+    """Return the section with the tenants whose schema drifted, and the number of tenants that are behind this release.
 
     `totals` is the result of `fleet_totals`.
     """

@@ -17,7 +17,7 @@ class Row:
     text: str
     url: str
     badge: str = ""
-    # One of the theme's colors: info, primary, success, warning or danger.
+    # One of the theme's colors: default (gray), info, primary, success, warning or danger.
     color: str = ""
     tenant: str = ""
     # The reason, in a sentence or a few words.

@@ -18,7 +18,7 @@ MINUTES_MAX = 24 * 60
 
 
 class AccountUnsuitable(SeoGenError):
-    """There is no such account, or it cannot be permitted to use a password, or not for that time."""
+    """There is no such account, or it may not use a password, or not for that many minutes."""
 
     code = "account_unsuitable"
 

@@ -102,10 +102,11 @@ def factor_verify(*, user: User, code: str) -> None:
 
 
 def factor_disable(*, user: User, code: str) -> None:
-    """Remove the user's own second factor after checking one of its codes. The caller has checked the password.
+    """Remove the user's own second factor after checking one of its codes.
 
-    The user's other sessions end. If SECOND_FACTOR is required, the current one ends too, and the next login that
-    needs a second factor asks to set up a new one. Raises `CodeRefused`.
+    The caller must have checked the password, if the account has one. The user's other sessions end.
+    If SECOND_FACTOR is required, the current one ends too, and the next login that needs a second
+    factor asks the user to set up a new one. Raises `CodeRefused`.
     """
     factor_verify(user=user, code=code)
     with transaction.atomic(using="default"):

@@ -1,4 +1,4 @@
-"""Sessions of staff: opened by a login, checked with every request, ended by a person, a timeout or a change."""
+"""Sessions of staff: opened by a login, checked on every request, ended by a person, a timeout or a change."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def session_end_reason(session: UUID) -> EndReason | None:
 
 
 def sessions_end(rows: QuerySet[StaffSession], *, reason: EndReason) -> int:
-    """End these sessions: their browsers must log in again with the next request. Return how many were open."""
+    """End these sessions: their browsers must log in again on the next request. Return how many were open."""
     with transaction.atomic(using="default"):
         found = list(rows.select_for_update().filter(ended_at=None))
         for row in found:

@@ -112,13 +112,13 @@ def logins_unlock(*, username: str | None = None, address: str | None = None) ->
 
 
 def name_digest(username: str) -> str:
-    """Return a digest that only this installation can compute: typed names may be passwords."""
+    """Return a digest of the name that only this installation can compute, as someone may type a password there."""
     text = username.casefold().encode(errors="surrogatepass")
     return hmac.new(settings.SECRET_KEY.encode(), b"failed login:" + text, hashlib.sha256).hexdigest()
 
 
 def _locked_row(digest: str, address: str, now: datetime) -> FailedLogins:
-    """Return the row, locked until the transaction ends, with its count reset if it is old."""
+    """Return the row, locked until the transaction ends. An expired count or lock is reset in it, but not saved."""
     objects = FailedLogins.objects.using("default")
     row, is_new = objects.select_for_update().get_or_create(
         name_digest=digest, address=address, defaults={"since": now}

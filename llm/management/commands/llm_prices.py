@@ -61,7 +61,12 @@ class Command(OperatorCommand):
         if any(change["outcome"] == "kept" for change in changes):
             self.stdout.write(_("Prices set by hand are kept; --overwrite replaces them."))
         elif document["dry_run"] and changes:
-            self.stdout.write(_("To apply them, pass --apply with either --model or --all, and without --dry-run."))
+            self.stdout.write(
+                _(
+                    "To apply them, pass --apply with either --model or --all, and without --dry-run. Prices set by"
+                    " hand also need --overwrite."
+                )
+            )
         if document["unknown"]:
             models = ", ".join(document["unknown"])
             self.stdout.write(_("Not in the list, or without usable prices there: %(models)s") % {"models": models})

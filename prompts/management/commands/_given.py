@@ -54,14 +54,17 @@ def read_template(path: str) -> str:
 
 
 def read_variables(path: str | None) -> list[dict[str, object]] | None:
-    """Return the JSON of a file of declarations; None if `path` is None. Raises `UnreadablePromptFile`."""
+    """Return the parsed JSON of a file of declarations, unchecked; None if `path` is None.
+
+    Raises `UnreadablePromptFile`.
+    """
     if path is None:
         return None
     try:
         document: list[dict[str, object]] = json.loads(_read(path))
     except json.JSONDecodeError as error:
         raise UnreadablePromptFile(
-            _("%(path)s is not JSON (line %(line)d).") % {"path": _shown(path), "line": error.lineno}
+            _("%(path)s is not valid JSON (line %(line)d).") % {"path": _shown(path), "line": error.lineno}
         ) from error
     except (ValueError, RecursionError) as error:  # a number that is too long, or nesting that is too deep
         raise UnreadablePromptFile(_("%(path)s cannot be read as JSON.") % {"path": _shown(path)}) from error

@@ -20,8 +20,8 @@ from runs.types import RunOutcome, RunsReport
 class RunsCommand(OperatorCommand):
     """Changes the named runs or, with --all, those whose state allows it.
 
-    If one run is named and refused, the command fails with that refusal. Otherwise, each refusal is reported, and if
-    there was any, the command exits 1 after the last run.
+    If only one run is named and it is refused, the command fails with that refusal. Otherwise, each refusal is
+    reported, and if there was any, the command exits 1 after the last run.
     """
 
     def change(self, tenant_id: str, run_id: str, options: Mapping[str, Any]) -> Run:

@@ -24,7 +24,7 @@ class Command(OperatorCommand):
     def present(self, document: Any) -> None:
         kinds = {"base backup": _("base backup"), "WAL archive": _("WAL archive")}
         rows = [(kinds[row["kind"]], row["path"], row["problem"] or _("intact")) for row in document]
-        print_table([_("kind"), _("file"), _("result")], rows)
+        print_table([_("kind"), _("path"), _("result")], rows)
 
     def handle(self, *args: Any, **options: Any) -> None:
         super().handle(*args, **options)

@@ -43,7 +43,7 @@ class Command(OperatorCommand):
         for row in document:
             for place in row["unseen"]:
                 self.stdout.write(
-                    _("%(tenant)s, not checked: %(place)s") % {"tenant": row["tenant_id"], "place": place}
+                    _("%(tenant)s (check incomplete): %(place)s") % {"tenant": row["tenant_id"], "place": place}
                 )
 
     def handle(self, *args: Any, **options: Any) -> None:

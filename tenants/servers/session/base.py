@@ -53,7 +53,8 @@ def application_name(work: str) -> str:
 class Session:
     """An administrator's autocommit session in the maintenance database, the one in the server's `admin_url`.
 
-    `work` says what the session is for, such as a tenant's id, so that sessions of a killed process can be recognized.
+    `work` says what the session is for, so that sessions of a killed process can be recognized. Other roles can read
+    it, so it must not contain a tenant's id (see `tenants.naming.work_name`).
     """
 
     def __init__(self, server: DatabaseServer, prefix: str, work: str = "") -> None:
@@ -95,7 +96,7 @@ class Session:
             ) from error
 
     def _entered(self, url: str) -> psycopg.Connection:
-        """Connect to a database in which someone may have created functions named like PostgreSQL's own."""
+        """Connect so that names resolve to PostgreSQL's own objects, even if others of the same name exist."""
         return connect(url, session={"search_path": "pg_catalog,pg_temp"}, application_name=self._application)
 
     def _execute(self, statement: sql.Composed) -> None:
@@ -120,7 +121,7 @@ class Session:
         # An `OperationalError` with another code says, for example, that a lock is not available or the disk is full.
         if isinstance(error, psycopg.OperationalError) and (error.sqlstate or SERVER_GONE[0]).startswith(SERVER_GONE):
             return ServerError(
-                _("The connection to database server %(name)s was lost: %(reason)s.")
+                _("The connection to database server %(name)s failed: %(reason)s.")
                 % {"name": self.server.name, "reason": reason_of(error)},
                 code="server_connection_lost",
             )
@@ -135,7 +136,7 @@ class Session:
         self._scalar(query, role)
 
     def _end_sessions_in(self, name: str) -> None:
-        """End all sessions in the database; raise `ServerError` if one is a superuser's and our role is not.
+        """End all sessions in the database; raise `ServerError` if one is a superuser's, unless we are superuser too.
 
         Autovacuum workers have no role; PostgreSQL ends them itself before it renames or drops a database.
         """

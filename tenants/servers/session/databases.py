@@ -126,8 +126,8 @@ class Databases(Logins):
     def swap(self, live: str, replacement: str, kept: str | None, role: str) -> None:
         """Rename `live` to `kept` and `replacement` to `live`, and let `role` into the new `live`: all or nothing.
 
-        PostgreSQL renames a database only if no one is connected, so all sessions in both are ended. `kept` stays
-        closed to all but its owner; it is None if there is no `live`.
+        PostgreSQL renames a database only if no one is connected, so all sessions in both are ended. Call `close_to`
+        for `live` first: no access to it is revoked here. `kept` is None if there is no `live`.
         """
         rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
         for name in (live, replacement):

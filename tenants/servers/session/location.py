@@ -64,10 +64,10 @@ def with_password(url: str, password: str) -> str:
 
 
 def bind_identity(tenant: Tenant, actor: Actor) -> None:
-    """Connect as the tenant and bind its database to it, including the audit chain; see `bind_tenant`.
+    """Connect as the tenant and bind its database to it, including the audit chain.
 
-    Repeating it changes nothing. Raises `TenantUnreachable`, or `TenantIdentityMismatch` if the database is another
-    tenant's.
+    Calls the SQL function `bind_tenant`; repeating it changes nothing. Raises `TenantUnreachable`, or
+    `TenantIdentityMismatch` if the database is another tenant's.
     """
     try:
         with connect(tenant.database_url, autocommit=False) as connection:

@@ -15,8 +15,8 @@ from tenants.errors import ServerError
 from tenants.servers.session.location import owner_url
 from tenants.servers.session.wal import Log
 
-# Serializes the building of templates on one server. Advisory locks are per database, so this one is always taken in
-# the server's maintenance database.
+# Serializes the building and dropping of templates on one server. Advisory locks are per database, so this one is
+# always taken in the server's maintenance database.
 TEMPLATE_LOCK = 0x5E06E17E
 # The lock's holder runs all migrations once.
 TEMPLATE_WAIT: LiteralString = "10min"
@@ -108,7 +108,7 @@ class Locks(Log):
 
     @contextmanager
     def template_lock(self) -> Iterator[None]:
-        """Allow only this process to build a template on the server.
+        """Hold the lock on the server's templates, so that no other process builds, adds or drops one.
 
         Raises `ServerError` if another process still holds the lock after `TEMPLATE_WAIT`.
         """

@@ -46,7 +46,7 @@ SELECT pid FROM pg_stat_activity
 
 @dataclass(frozen=True)
 class Login:
-    """The state of a tenant's role that is visible without its password."""
+    """The state of a tenant's role, apart from its password, which the catalogs do not show."""
 
     # Its connection limit; -1 for none.
     connections: int

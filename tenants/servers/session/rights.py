@@ -19,7 +19,7 @@ class Right:
     name: str
     # Whether the current role has the right: a condition on its row in pg_roles.
     held: LiteralString
-    # Grants the right to {}; config/stack/roles.sql contains all of these.
+    # Grants the right to {}. config/stack/roles.sql grants every right that a new administrator would lack.
     statement: LiteralString
 
     def __str__(self) -> str:

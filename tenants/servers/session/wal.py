@@ -79,7 +79,7 @@ class Log(Loading):
         return ServerFacts(*row)
 
     def may_mark(self) -> bool:
-        """Return whether restore points are useful on this server and we may create them."""
+        """Return whether we can create restore points: the server's state allows it, and we have the right to."""
         return bool(self._scalar(MAY_MARK))
 
     def heartbeat(self) -> tuple[str, datetime]:

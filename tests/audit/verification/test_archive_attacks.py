@@ -1,4 +1,4 @@
-"""Attacks on the archive of erased tenants' logs that `audit verify` detects.
+"""Attacks on the archive of erased tenants' logs that `audit verify` detects or that stop a deletion.
 
 Those that the database refuses are in tests/audit/log/test_archive.py.
 """
@@ -167,7 +167,7 @@ def _digest(erased: Tenant) -> None:
 
 @pytest.mark.parametrize("forged", ["entries", "archive"])
 def test_planted_archive_entries_are_not_accepted_as_the_log(tenant: Tenant, forged: str) -> None:
-    """No one can remove rows that the application appended to the archive: `--accept-audit-loss` gets past them."""
+    """Rows that the application appended to the archive stop the deletion; `--accept-audit-loss` gets past them."""
     if forged == "archive":
         AuditArchive.objects.create(
             tenant_id=tenant.id,

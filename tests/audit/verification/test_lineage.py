@@ -109,7 +109,7 @@ def test_a_restore_hides_no_change_of_what_came_after(victim: Victim, backup: st
 
 
 def test_a_restore_missing_from_the_log_is_a_rollback(victim: Victim, backup: str) -> None:
-    """Roll back by hand to before the restore: the anchors of the first state match, but the rollback is reported."""
+    """Remove the restore's own entry by hand: nothing then explains the anchor beyond the log's end."""
     tenant_restore(tenant_id=victim.tenant.id, backup_file=backup)
     with victim.triggers_off() as superuser:
         superuser.execute("DELETE FROM audit_logs WHERE sequence > 4")

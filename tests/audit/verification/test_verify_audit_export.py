@@ -28,9 +28,9 @@ Lines = list[bytes]
 
 
 def verify(file: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run the script without access to our packages."""
+    """Run the script without access to our packages or any others."""
     return subprocess.run(
-        [sys.executable, "-I", str(SCRIPT), str(file), *options],
+        [sys.executable, "-I", "-S", str(SCRIPT), str(file), *options],
         cwd=file.parent,
         capture_output=True,
         text=True,

@@ -311,7 +311,7 @@ def test_only_listed_modules_build_arguments_for_programs() -> None:
 
 
 def test_every_alias_is_bounded() -> None:
-    """Only these two modules call `add_alias`, and both set limits."""
+    """Only the two modules that are tested above add aliases, and those in the settings have limits, too."""
     found = {path for path, tree in sources() for node in ast.walk(tree) if called(node).endswith("add_alias")}
     assert found == {"tenants/routing/pool.py", "tenants/routing/owner_connection.py"}
     for name in ("default", "control-owner"):

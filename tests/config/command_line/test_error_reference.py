@@ -56,7 +56,7 @@ def test_every_place_that_refuses_has_a_code() -> None:
 
 
 def test_every_class_that_is_raised_directly_has_a_code() -> None:
-    """Base classes in between need no code, since each of their raise sites sets one."""
+    """A class may lack a code if it is a base class, or if each of its raise sites sets one."""
     between = {base for one in classes().values() for base in one.bases} | {site.error for site in raise_sites()}
     assert [name for name in classes() if not code_of(name, classes()) and name not in between | ROOTS] == []
 
@@ -71,7 +71,7 @@ def test_no_two_classes_have_one_code() -> None:
 
 
 def test_a_code_means_one_thing() -> None:
-    """Within a module or class, a code may have several sentences; elsewhere, no code is reused unless listed here."""
+    """A code may have several sentences within a module or class; only codes in `SHARED` are used in several."""
     given: dict[str, set[str]] = {}
     for site in raise_sites():
         own = code_of(site.error, classes())

@@ -107,7 +107,7 @@ def test_a_form_with_nuls_everywhere_is_refused_on_a_tenants_site(browser: Clien
 
 
 def send_nuls(browser: Client, page: str) -> None:
-    """Fill each form's own fields with NULs and send it; also send a list's form with nonexistent rows."""
+    """Send the add form with a NUL in each field, and the list's forms with NULs as row ids and as the action."""
     response = browser.get(f"{page}add/")
     form = getattr(response.context.get("adminform"), "form", None) if response.context else None
     form = form or (response.context.get("form") if response.context else None)

@@ -1,4 +1,4 @@
-"""Pages make few queries, and those of the control site none to a tenant's database."""
+"""The control site's pages make few queries, none to a tenant's database. A tenant's pages query no other tenant's."""
 
 from __future__ import annotations
 

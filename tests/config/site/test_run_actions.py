@@ -165,7 +165,7 @@ def test_runs_that_need_a_review_first_are_counted(browser: Client, tenant: Tena
     html = act_on_selected(browser, tenant, "resume_selected", [run, in_state("paused")])
     assert "1 run was resumed." in html
     assert "1 run is waiting for a review before it continues." in html
-    assert "Approve the run when it may begin." in browser.get(page(run, tenant)).content.decode()
+    assert "Approve the run to let it begin." in browser.get(page(run, tenant)).content.decode()
 
 
 def test_of_many_refusals_some_are_shown_and_the_rest_counted(

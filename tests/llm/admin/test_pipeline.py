@@ -224,7 +224,7 @@ class TestOrder:
 
 
 class TestInUse:
-    """What the pipeline or unfinished runs use cannot be deleted or renamed, and one sentence says why."""
+    """What the pipeline or unfinished runs use cannot be deleted or renamed, and a message says why."""
 
     @pytest.fixture
     def used(self, draft_default: StepLLMDefault) -> Iterator[LLMModel]:

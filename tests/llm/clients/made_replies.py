@@ -57,7 +57,7 @@ def read_reply(provider_id: str, body: Iterable[bytes]) -> LLMReply:
 
 
 def made(rng: random.Random) -> Made:
-    """Make a reply in a random wire format: whole or streamed, with and without cached input, reasoning and noise."""
+    """Make a reply in a random wire format: whole or streamed, with or without cached input, reasoning and noise."""
     provider = rng.choice(PAID)
     text = "".join(rng.choices(TEXTS, k=rng.randint(1, 6)))
     usage = _usage(rng, provider)

@@ -87,7 +87,7 @@ class TestInterruptedReplies:
         assert error.usage is None
 
     def test_a_stream_that_ends_before_its_counts_is_transient(self, openai: Wire) -> None:
-        """A stream that ends properly but without counts is permanent instead: its server never sends counts."""
+        """A stream that ends properly without counts is a permanent error: its server never sends counts."""
         parts = streamed(openai, openai.provider.without_usage())
         assert isinstance(failure(openai, Answer(parts=parts)), LLMPermanentError)
         openai.server.seen.clear()
@@ -178,7 +178,7 @@ class TestErrorsInReplies:
 
 class TestLimits:
     def test_a_text_far_beyond_its_token_limit_ends_the_call(self, wire: Wire) -> None:
-        """The server would send forever; the call ends, and so does the server's side of it."""
+        """The server would send forever: only the limit ends the call before its timeout."""
         event = streamed(wire, wire.provider.reply("x" * 9))[-1 if wire.provider.id == "gemini" else 1]
         if wire.provider.id == "claude":
             event = sse({"type": "content_block_delta", "delta": {"type": "text_delta", "text": "x" * 9}})

@@ -122,7 +122,7 @@ def test_it_shows_old_and_new_prices_of_each_unit_and_changes_nothing(client: Cl
     assert f"Replace the prices of {OPUS}" not in text
     assert "long context above (tokens)" in text and f"{number}272,000</td>" in cells
     assert "new: no price so far" in text
-    assert "The import marks as being retired: gemini/gemini-2.0-flash" in text
+    assert "The import will mark these models as being retired: gemini/gemini-2.0-flash" in text
     assert (LLMPrice.objects.count(), entries()) == (rows, [])
 
 

@@ -27,7 +27,7 @@ ORDER BY 1, 2
 
 
 def make_source(tenant: Tenant, content: str = TEXT, step: str = "draft") -> Prompt:
-    """Give the tenant a version that others do not have."""
+    """Give the tenant a new active version of the step, and return it."""
     with tenant_context(tenant) as alias:
         return prompt_create_active(alias=alias, step=step, content=content, variables=[KEYWORD], note="to be copied")
 

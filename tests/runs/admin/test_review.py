@@ -25,12 +25,12 @@ def test_runs_are_decided_one_after_another(browser: Client, tenant: Tenant) -> 
     first, second = run_in_review(tenant), run_in_review(tenant)
     url = f"/t/{tenant.id}/admin/runs/run/reviews/"
     html = browser.get(url).content.decode()
-    assert f"?run={second.pk}" in html and "Waiting before step outline." in html and "<kbd>j</kbd>" in html
+    assert f"?run={second.pk}" in html and "Waiting for review before step outline." in html and "<kbd>j</kbd>" in html
     form = form_in(html, "")
     assert form["run"] == [str(first.pk)] and form["from_step"] == ["keyword_analysis"]
     refused = browser.post(url, {**form, "send_back": "1"}).content.decode()
     # Above the text, where it is seen at once.
-    assert refused.index("The comment is empty.") < refused.index("Waiting before step outline.")
+    assert refused.index("The comment is empty.") < refused.index("Waiting for review before step outline.")
     answer = browser.post(url, {**form, "approve": "1"})
     assert answer["Location"] == f"{url}?run={second.pk}"
     late = browser.post(url, {**form, "approve": "1"}, follow=True).content.decode()

@@ -21,7 +21,7 @@ TOLERANCE_S = 0.01
 
 @dataclass(frozen=True)
 class Maker:
-    """The worker that made a call."""
+    """What happened to the worker that made a call."""
 
     was_killed: bool
     was_stopped: bool

@@ -1,4 +1,4 @@
-"""What must hold once everything has come to rest. Each problem that a check finds is one sentence."""
+"""Check what must hold once everything has come to rest; each problem is reported as a text."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class System:
     def keep_up(self) -> None:
         """Start servers that have stopped, as many workers as the plan requires, and one beat.
 
-        List in `deserters` the workers and beats that ended for no reason.
+        List in `deserters` the workers and beats that ended by themselves.
         """
         stack.start(self.home, [])
         self.deserters = [one.name for one in self.members if self._has_deserted(one)]

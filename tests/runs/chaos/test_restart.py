@@ -1,5 +1,6 @@
-"""A worker is stopped in the middle of twenty calls and replaced: no attempt is spent, and only the calls that outlast
-the wait are made again.
+"""A worker is stopped during twenty calls and replaced: no step spends an attempt.
+
+Only the calls that outlast the wait are made again.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ class Calls:
         return len(self._fake_llm.prompts)
 
     def steps(self, status: StepStatus) -> int:
-        """Return the number of steps with this status; fail if any step has spent an attempt or has an error."""
+        """Return the number of steps with this status; fail if any step has a failed or lost attempt, or an error."""
         with tenant_context(self._tenant) as alias:
             steps = list(Step.objects.using(alias).all())
         assert {(step.retry_count, step.lost_count, step.error_message) for step in steps} == {(0, 0, None)}

@@ -48,7 +48,8 @@ def test_what_we_send_is_let_through() -> None:
 
 
 def test_a_message_with_content_is_refused_and_not_sent() -> None:
-    with pytest.raises(MessageTooLarge, match=r"A message to runs\.execute_step has \d+ bytes; the limit is 4096\."):
+    refusal = r"A message for runs\.execute_step is \d+ bytes long; the limit is 4096\."
+    with pytest.raises(MessageTooLarge, match=refusal):
         current_app.send_task("runs.execute_step", args=["tenant", "run", "x" * MAX_MESSAGE_BYTES])
     assert messages_sent() == []
 

@@ -129,7 +129,7 @@ def test_a_comment_that_the_prompt_would_not_show_is_refused(tenant: Tenant, mak
 @pytest.mark.parametrize("step", ["outline", "draft", "no_such_step"])
 def test_a_run_is_only_sent_back_to_earlier_steps(step: str, tenant: Tenant, in_state: InState) -> None:
     run = in_state("in review")
-    sentence = rf"cannot be sent back to step '{step}'\. Its earlier steps are: {FIRST}\."
+    sentence = rf"cannot be sent back to step '{step}'\. It can be sent back to: {FIRST}\."
     with pytest.raises(InvalidRunStep, match=sentence):
         run_send_back(tenant_id=tenant.pk, run_id=run.pk, comment=COMMENT, from_step=step)
 

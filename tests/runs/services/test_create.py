@@ -121,7 +121,7 @@ def test_a_model_can_be_chosen_by_name(tenant: Tenant, fake_llm: FakeLLM) -> Non
         (
             {"outline": "x"},
             "The run's configuration contains 'outline', which is the output of a step of this run. "
-            "List in `steps` only the other steps, or remove the input.",
+            "List only the other steps in `steps`, or remove the input.",
         ),
     ],
 )

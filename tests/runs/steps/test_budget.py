@@ -163,7 +163,8 @@ def test_the_monthly_budget_pauses_the_run_with_the_reason(tenant: Tenant, run: 
         " USD 0.00 is reserved or possibly spent, and the next call may cost USD "
     )
     assert reason.endswith(
-        "Raise the budget with `seo-gen tenant budget`, or wait until next month; then resume the run."
+        "Raise the budget with “Set budget” on the tenant's page or `seo-gen tenant budget`, or wait until next month;"
+        " then resume the run."
     )
     assert entries(tenant, "run.pause") == [{"cause": "budget", "code": "budget_reached", "step": STEPS[2]}]
     assert spending(tenant) == (COST * 2, 0, 0, 0)

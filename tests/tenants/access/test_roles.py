@@ -16,7 +16,7 @@ from tenants.access.roles import ABOUT_TENANTS, ABOUT_THE_INSTALLATION, roles_wi
 from tenants.models import Role, RoleAssignment
 from tests.support.staff import make_user
 
-# Permissions that are not Django's four of a model; code that asks for one has it from here.
+# Permissions other than the four that Django creates for each model.
 OWN = {
     "tenants.view_costs",
     "runs.review_run",

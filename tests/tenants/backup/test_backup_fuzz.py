@@ -1,4 +1,6 @@
-"""Backups and bundles damaged in random places: each is refused and changes nothing, or the damage does not matter."""
+"""Backups and bundles damaged in random places are refused and change nothing, unless the damage is harmless or
+undetectable.
+"""
 
 from __future__ import annotations
 

@@ -166,7 +166,7 @@ def is_reported_unless_failed(base: BaseBackup, tenant: Tenant) -> bool:
 
 
 def fill(tenant: Tenant, around: Surroundings, text: str, audited: str) -> None:
-    """Put the canary everywhere that the product stores a tenant's data."""
+    """Put `text` into the tenant's rows, files, backups, exports, cache and turns, and `audited` into its audit log."""
     add_run(tenant, text=text)
     fill_columns(tenant, text)
     add_files(tenant, text)

@@ -24,11 +24,13 @@ def external_server() -> Iterator[DatabaseServer]:
         connection = psycopg.connect(URL, autocommit=True)
     except psycopg.OperationalError:
         pytest.skip("there is no PostgreSQL at EXTERNAL_POSTGRES_URL")
+    ours = "SELECT datname FROM pg_database WHERE starts_with(datname, 'seo_gen_')"
     with connection:
+        if connection.execute(ours).fetchall():
+            pytest.skip("EXTERNAL_POSTGRES_URL has databases of an installation")
         server = server_register(name="external", admin_url=URL)
         yield server
-        names = connection.execute("SELECT datname FROM pg_database WHERE starts_with(datname, 'seo_gen_')").fetchall()
-        for (name,) in names:
+        for (name,) in connection.execute(ours).fetchall():
             connection.execute(psycopg.sql.SQL("DROP DATABASE {}").format(psycopg.sql.Identifier(name)))
         connection.execute("DROP ROLE seo_gen_owner, seo_gen_tenant")
         server.delete()

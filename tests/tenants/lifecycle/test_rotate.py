@@ -155,7 +155,8 @@ def test_a_transaction_that_ends_in_time_is_left_to_end(tenant: Tenant) -> None:
 def test_work_continues_during_a_rotation(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads enter the tenant continuously, as workers do, while the password changes five times.
 
-    They close their old connections themselves, however slowly this machine runs them.
+    The rotation tolerates idle sessions for longer than usual, so that the threads close their old connections
+    themselves even on a slow machine.
     """
     monkeypatch.setattr(logins, "IDLE_S", 600)
     over, problems, entered = threading.Event(), [], []

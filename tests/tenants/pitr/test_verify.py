@@ -144,7 +144,7 @@ def test_a_damaged_record_of_the_log_is_found(segments: list[Path]) -> None:
 
 @pytest.mark.parametrize("content", [bytes(8192), b""], ids=["header", "empty"])
 def test_a_segment_that_cannot_be_read_at_all_is_found(segments: list[Path], content: bytes) -> None:
-    """A record that starts in the segment before cannot be read either."""
+    """A record that starts in the segment before it cannot be read either, so that segment may be named too."""
     if content:
         overwrite(segments[2], 0, content)
     else:

@@ -168,7 +168,7 @@ def test_a_drill_that_fails_has_not_been_refused(browser: Client, tenant: Tenant
 
 
 def test_a_recovered_migration_that_missed_a_tenant_is_reported(tenant: Tenant) -> None:
-    """As without the crash."""
+    """The request fails, as it would have without the crash."""
     missed = f"Tenant {tenant.id}: Someone else rolled back its prepared transaction."
     request = OperationRequest.objects.create(
         kind=RequestKind.MIGRATE, arguments={"dry_run": False}, requested_by="staff:test", status="running"

@@ -256,7 +256,7 @@ def test_an_older_backup_is_migrated_to_the_fleets_version_and_a_newer_one_refus
 def test_an_undo_waits_until_the_fleet_has_this_codes_version(
     make_tenant: MakeTenant, tmp_path: Path, next_release: NextRelease
 ) -> None:
-    """The kept database would otherwise be migrated past the other tenants."""
+    """The replaced database would otherwise be migrated past the other tenants."""
     tenant = make_tenant()
     tenant_restore(tenant_id=tenant.id, backup_file=back_up(tenant, tmp_path))
     next_release.add("0003_plain")

@@ -132,7 +132,7 @@ def runs_of(tenant: Tenant) -> list[object]:
 def test_the_moment_before_a_table_was_emptied(archived: DatabaseServer, trio: list[Tenant]) -> None:
     """The next commit after the target is the destructive one itself, so its locks are still held when recovery stops.
 
-    A prepared transaction that was never ended keeps its locks, too.
+    A prepared transaction that had not ended by then keeps its locks, too.
     """
     tenant = trio[0]
     add_run(tenant)

@@ -239,7 +239,7 @@ class TestPreparedTransactions:
 
     @pytest.mark.parametrize("gid", [f"seo-gen:{BATCH}:x", "seo-gen:no-batch:x", "seo-gen:", "seo-gen:a:b:c"])
     def test_a_forged_batch_name_is_reported(self, tenant: Tenant, gid: str) -> None:
-        """The tenant's own role may choose any name, even that of a batch that there is."""
+        """The tenant's own role may choose any name, even one with the id of an existing batch."""
         MigrationBatch.objects.create(id=BATCH, user_id="test", version="x", status="completed", dry_run=True)
         with psycopg.connect(tenant.database_url) as connection:
             connection.execute("LOCK TABLE artifacts IN ROW SHARE MODE")

@@ -191,7 +191,7 @@ def test_the_manual_shows_the_file_that_makes_the_roles() -> None:
 
 
 def call_setup() -> str:
-    """Return what set-up reports on stderr."""
+    """Run `control setup`; return what it reports on stderr."""
     complaints = io.StringIO()
     call_command("control_setup", stdout=io.StringIO(), stderr=complaints)
     return complaints.getvalue()

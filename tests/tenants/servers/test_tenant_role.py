@@ -63,7 +63,7 @@ def assert_unharmed(neighbour: Tenant, folder: Path) -> None:
 
 @contextmanager
 def connected_often(tenant: Tenant, attempts: int) -> Iterator[int]:
-    """Open this many connections as the tenant's role; yield how many succeeded."""
+    """Try to open this many connections as the tenant's role; yield how many succeeded."""
     with ExitStack() as stack:
         opened = 0
         for _ in range(attempts):

@@ -47,7 +47,9 @@ def forget(server: DatabaseServer) -> None:
 
 
 def connected(server: DatabaseServer, database: str = "postgres") -> psycopg.Connection:
-    """Return an autocommit session of the superuser or, on a scratch server, of the role in the server's URL."""
+    """Return an autocommit session of the superuser or, if it is unknown or the server is a scratch server, of the role
+    in the server's URL.
+    """
     return psycopg.connect(superuser_url(server.admin_url, database), autocommit=True)
 
 

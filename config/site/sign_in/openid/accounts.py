@@ -83,7 +83,7 @@ def _found_by_name(claims: dict[str, Any]) -> User:
 
 
 def _name(claims: dict[str, Any]) -> str:
-    """Return the name that the account must have.
+    """Return the name, or the e-mail address, by which to find the account.
 
     Raises `OpenIDRefused` if the claims have no name, if the name is an e-mail address that is not verified, or if
     OIDC_ALLOWED_DOMAINS is set and the claims have no verified address in one of these domains.

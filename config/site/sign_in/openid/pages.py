@@ -50,10 +50,10 @@ def start_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
 
 
 def link_token(request: HttpRequest) -> str:
-    """Return the token in the account page's link to `start_page`, without which another site cannot start linking.
+    """Return the token for the account page's link to `start_page`.
 
-    The page has a link, not a form: browsers apply the CSP's form-action to redirects too, and the provider is another
-    site.
+    It keeps other sites from starting to link an account. The page has a link, not a form: browsers
+    apply the CSP's form-action to redirects too, and the provider is another site.
     """
     return salted_hmac(LINK_SALT, request.session.session_key or "", algorithm="sha256").hexdigest()
 

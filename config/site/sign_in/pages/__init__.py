@@ -1,1 +1,1 @@
-"""The control site's pages for logging in, for one's own account, and for how other staff log in."""
+"""The control site's pages for logging in, one's own account, and other people's sign-ins."""

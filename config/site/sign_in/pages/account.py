@@ -1,4 +1,4 @@
-"""The pages about sign-ins: one's own account, and other people's accounts for administrators."""
+"""The pages about sign-ins: one's own, and for administrators those of other people."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def account_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
 
 
 def factor_off_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
-    """Turn off one's own second factor, after a check of a code and, if the account has one, of the password."""
+    """Turn off one's own second factor after checking a code and the password, if there is one."""
     user = _own_account(request)
     if not _has_factor(user):
         return _without_factor(request)
@@ -100,7 +100,7 @@ def _factor_off(site: AdminSite, request: HttpRequest, user: User) -> HttpRespon
 
 
 def new_codes_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
-    """Replace one's own recovery codes after a check of a code, and show the new ones."""
+    """Replace one's own recovery codes after checking a code, and show the new ones."""
     user = _own_account(request)
     if not _has_factor(user):
         return _without_factor(request)
@@ -118,7 +118,7 @@ def new_codes_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
         form,
         title=_("New recovery codes"),
         submit=_("Show new codes"),
-        explanation=_("The old recovery codes stop working."),
+        explanation=_("Your old recovery codes will stop working."),
     )
 
 
@@ -144,7 +144,7 @@ def own_password_page(request: HttpRequest, change: Callable[[], Any]) -> Any:
 def _counting_wrong_passwords(request: HttpRequest, user: User, field: str, page: Callable[[], Any]) -> Any:
     """Return the page's response; count an error of its password field as a failed login, and refuse if locked.
 
-    This way, no one can guess the password at an unlocked computer.
+    This way, no one can use this page of an unlocked computer to guess the password.
     """
     if request.method != "POST":
         return page()

@@ -86,7 +86,10 @@ OF_TENANTS = ("runs", "prompts", "audit", "tenant_identity")
 
 
 def add_control_rows(world: World) -> dict[str, object]:
-    """Add a row to each control table of `FILLABLE` that the world leaves empty; return the ids of those with pages."""
+    """Add a row to each control table of `FILLABLE` that the world leaves empty.
+
+    Return the ids in the addresses of the pages that show these rows.
+    """
     tenant = world.ours.tenant
     now = timezone.now()
     batch = MigrationBatch.objects.create(

@@ -32,7 +32,7 @@ PAGES = {
     ("config.urls_tenant", "costs"): ("day", "month", "step", "model"),
 }
 COMMANDS = {"cost_show": ("day", "month", "step", "model", "tenant")}
-# The only module that writes CSV, and what it is given to.
+# The only module that writes CSV, and the modules that use it.
 WRITER = "runs/presentation/costs.py"
 CALLERS = {"runs/admin/cost_pages.py", "runs/management/commands/cost_show.py"}
 PRODUCT = ("audit", "config", "llm", "prompts", "runs", "tenants")

@@ -1,4 +1,4 @@
-"""Pages full of planted markup in a real browser: nothing of it runs, and the policy has nothing to refuse.
+"""Pages full of planted markup in a real browser: none of it runs, and the security policy refuses nothing.
 
 `test_injection.py` reads the HTML of every page; here the pages' scripts have processed it, too.
 """

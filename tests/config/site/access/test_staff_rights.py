@@ -267,7 +267,7 @@ def test_a_row_of_another_user_is_not_taken_over(client: Client, office: Office)
 
 
 def test_the_last_role_is_not_taken_but_the_account_is_closed(client: Client, office: Office) -> None:
-    """Without a role, no administrator of some tenants could manage the account any more."""
+    """An administrator of only some tenants could no longer manage an account without roles."""
     colleague = make_user(is_superuser=False)
     held = give_role(colleague, "viewer", tenant=office.ours)
     response = client.post(page(colleague), form_of(colleague, existing(held, DELETE="on"), initial=1))

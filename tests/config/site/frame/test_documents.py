@@ -37,7 +37,7 @@ def test_sizes_times_and_durations_are_formatted() -> None:
 def test_a_nested_document_and_a_list_stand_in_it() -> None:
     assert _words({"audit": {"sequence": 3}, "missing_files": ["a.md", "b.md"]}) == [
         *("Head of the audit log", "Sequence", "3"),
-        *("Missing files", "a.md", "b.md"),
+        *("Missing or changed files", "a.md", "b.md"),
     ]
 
 

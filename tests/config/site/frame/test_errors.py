@@ -1,4 +1,4 @@
-"""Error pages are in the person's language, have a way back and the icon, and contain no secret."""
+"""Error pages are in the person's language, have the icon, hold no secret and, except on an unknown host, lead back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Staff choose their language, which applies to the theme's own words too, and see times with their time zone."""
+"""Staff choose their language, which applies to the theme's own words too; times are shown with their zone."""
 
 from __future__ import annotations
 

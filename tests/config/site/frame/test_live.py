@@ -1,4 +1,4 @@
-"""In a real browser, the pages of a run and of an operation show its progress without a reload."""
+"""In a real browser, the page of a run or of an operation shows its progress without a reload."""
 
 from __future__ import annotations
 

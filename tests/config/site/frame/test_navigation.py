@@ -116,13 +116,13 @@ def test_a_heading_names_the_page(browser: Client, filled: Filled) -> None:
 
 def test_a_list_that_a_link_narrowed_says_so_and_leads_to_all_rows(browser: Client, filled: Filled) -> None:
     history = browser.get(f"/admin/tenants/tenant/{filled.tenant.pk}/history/", follow=True).content.decode()
-    assert "Only the rows that a link selected are shown." in history
+    assert "Only the rows that match the link you followed are shown." in history
     assert re.search('<a href="\\?"[^>]*>Show all rows</a>', history)
     for page in (
         "/admin/audit_control/controlauditlog/?reads=all&q=ann",
         f"{filled.site}runs/run/?status__exact=failed",
     ):
-        assert "Only the rows that a link selected" not in browser.get(page).content.decode(), page
+        assert "Only the rows that match the link" not in browser.get(page).content.decode(), page
 
 
 def test_a_page_below_a_list_leads_back_to_it(browser: Client, filled: Filled) -> None:

@@ -1,4 +1,4 @@
-"""Steps of the pipeline are moved by keyboard and by drag, and saved with the list."""
+"""Steps of the pipeline are moved with the keyboard or by dragging, and saved with the list."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Both sites report an unavailable control database in one sentence, and work again once it is back."""
+"""Both sites say so if the control database is unavailable, and work again once it is back."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class OpenIDServer(ThreadingHTTPServer):
         self.status = 200
 
     def authorize(self, url: str) -> tuple[str, dict[str, str]]:
-        """Log in at the authorization endpoint as a browser would; return the code and the request's parameters."""
+        """Issue a code as if a person had logged in at this URL; return the code and the URL's parameters."""
         query = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
         code = hashlib.sha256(query["state"].encode()).hexdigest()
         self.codes[code] = query

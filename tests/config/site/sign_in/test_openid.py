@@ -66,7 +66,7 @@ def link_on_page(client: Client) -> str:
 
 
 def refusal(client: Client) -> str:
-    """Return the sentence that the login page shows after a redirect to it."""
+    """Return the refusal that the login page shows after a redirect to it; "" if it shows none."""
     response: Any = client.get("/admin/login/")
     return str(response.context["refusal"])
 

@@ -1,4 +1,4 @@
-"""Sessions: listed and ended by their owner, ended by changes to the account, by age and by idleness."""
+"""Sessions: listed and ended by owners and administrators; ended by changes to the account, age and idleness."""
 
 from __future__ import annotations
 
