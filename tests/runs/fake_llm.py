@@ -72,7 +72,7 @@ class FakeLLM:
 
     def __init__(self) -> None:
         self.answers: deque[Answer] = deque()
-        # Chooses the answer to a prompt, such as a random fault; None: a text of its own.
+        # Chooses the answer to a prompt, such as a random fault; None: as `echo` says.
         self.choose: Callable[[str], Answer] | None = None
         self.prompts: list[str] = []
         self.requests: list[dict[str, Any]] = []
@@ -188,7 +188,7 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 512
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Print no traceback for an `OSError`: the client was killed in the middle of an answer."""
+        """Print no traceback for an `OSError`: the client was killed or has closed the connection."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 

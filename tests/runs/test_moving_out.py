@@ -80,7 +80,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
 
 
 def go_on(tenant_id: str, url: str, environment: dict[str, str]) -> dict[str, Any]:
-    """Make a new run of the tenant in the other installation; return the document that GO_ON prints."""
+    """Create and execute a new run of the tenant in the other installation; return the document that GO_ON prints."""
     result = preloaded.run(
         [sys.executable, "-c", GO_ON, tenant_id, url],
         cwd=CHECKOUT,

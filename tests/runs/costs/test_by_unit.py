@@ -186,7 +186,7 @@ def test_what_earlier_releases_counted_keeps_its_cost_to_the_last_digit(tenant: 
         " unknown_cost_limit FROM run_costs ORDER BY run_id"
     )
     with psycopg.connect(superuser_url(tenant.server.admin_url, database)) as admin:
-        # Later ones, which need the column.
+        # Undo a later migration, which needs the column.
         admin.execute(importlib.import_module("runs.migrations.0007_budgets").REVERSE)
         admin.execute(migration.BEFORE)
         admin.execute("ALTER TABLE steps DROP COLUMN prices")

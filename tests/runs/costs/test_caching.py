@@ -66,7 +66,7 @@ def test_later_steps_read_most_of_their_input_from_the_cache(provider: str, tena
 
 
 def assert_cost(tenant: Tenant, run: Run, caching: CachingProvider) -> None:
-    """Check the cost, with cached tokens at their own prices, and the saving: how much more they cost as new input."""
+    """Check the cost, with cached tokens at their own prices, and the saving against the price of new input."""
     with tenant_context(tenant) as alias:
         prices = [
             {unit: Decimal(price) for unit, price in (one or {}).items() if unit != "long_context_over"}

@@ -103,7 +103,7 @@ def test_the_sweep_brings_them_up_to_date_and_keeps_the_mark_until_then(tenant: 
 
 
 def test_what_was_replaced_or_copied_counts_nowhere(tenant: Tenant) -> None:
-    """Calls that are older than the tenant itself came with a copy of another tenant's database."""
+    """Calls older than the tenant came with a copy. A changed connection version may mean a replaced database."""
     add_call(tenant, add_step(tenant), "2026-01-02T12:00:00+00:00", USED)
     assert summarize(tenant) and costs(tenant) == {} and is_exact(tenant)
     make_old(tenant)

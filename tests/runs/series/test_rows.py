@@ -59,7 +59,7 @@ def test_a_csv_is_read_as_spreadsheets_write_it(delimiter: str, end: str) -> Non
 
 
 def test_a_line_ends_only_where_an_editor_ends_it() -> None:
-    """Other characters that separate lines are refused, and do not shift the numbers."""
+    """Other line separators are refused, and do not shift the line numbers."""
     found = problems("one\u2028still one\ntwo\nth\x0bree")
     assert [problem.partition(":")[0] for problem in found] == ["Line 1", "Line 3"]
 

@@ -107,7 +107,7 @@ def test_each_attempt_has_a_call_of_its_own(tenant: Tenant, run: Run, fake_llm: 
         assert execute(tenant, run, FIRST) == outcome
         change_step(tenant, run, FIRST, not_before=None)
     refused, cut, answered = calls_of(tenant, run)
-    # A call that ended with a status is never billed; for a truncated reply, no one knows.
+    # A call that ended with an error status is not billed; for an interrupted reply, no one knows.
     assert (refused.status, refused.attempt, refused.token_usage) == (CallStatus.SETTLED, 1, {})
     assert (cut.status, cut.attempt, cut.token_usage) == (CallStatus.UNKNOWN, 2, None)
     assert refused.error_code and cut.error_code and cut.ended_at is not None

@@ -50,7 +50,7 @@ def output_of(run: Run) -> StepOutput:
 def test_a_worker_that_was_at_work_when_its_tenant_was_restored_can_keep_nothing(
     tenant: Tenant, make_run: MakeRun, tmp_path: Path
 ) -> None:
-    """The restored state may have the step with exactly the worker's token, or not have the step at all."""
+    """One restored state has the step, but not the worker's claim; the other does not have the step at all."""
     empty = back_up(tenant, tmp_path)
     run = make_run(tenant)
     waiting = back_up(tenant, tmp_path)

@@ -91,7 +91,6 @@ def test_one_thread_renews_the_leases_of_all_steps(
 def test_the_thread_ends_with_the_last_step_and_begins_again(
     tenant: Tenant, make_run: MakeRun, flights: InFlight
 ) -> None:
-    """The lease is long: the thread does not wait for its next beat."""
     held = [claimed(tenant, make_run(tenant)) for _ in range(2)]
     first, second = (flights.start(one, None) for one in held)
     flights.end(first)

@@ -23,7 +23,7 @@ from tests.tenants.support.erased import forget_erasure
 
 
 def everywhere() -> dict[str, object]:
-    """Return all our keys on the server, with their values."""
+    """Return this queue's keys of turns, without their prefix, and their values."""
     client: Any = redis.Redis.from_url(django_settings.CACHES["default"]["LOCATION"], decode_responses=True)
     read = {
         "string": client.get,

@@ -18,7 +18,7 @@ PREFIX = "/error-page/"
 
 
 def with_error_pages(app: App) -> App:
-    """Return `app` with a page below `/error-page/` for each of these failures."""
+    """Return `app` with a page below `/error-page/` for each failure that `_page` lists."""
 
     def respond(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         path: str = environ["PATH_INFO"]

@@ -105,7 +105,7 @@ def prompt_conflict(browser: Browser, known: Known) -> None:
 
 
 def open_tenant_form(browser: Browser, known: Known) -> None:
-    """Show the form to someone who does not see all tenants."""
+    """Open the form for temporary access as someone who does not see all tenants."""
     log_in(browser, known.ids["operator"])
     browser.open("/admin/tenants/temporaryaccess/add/")
 

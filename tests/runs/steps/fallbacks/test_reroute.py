@@ -237,7 +237,7 @@ class TestBreakerOpen:
 
 
 class TestShown:
-    """The run and the step's page say which fallback was used, and why."""
+    """`run show` and the step's page say which fallback is used, and why."""
 
     @staticmethod
     def printed(tenant: Tenant, run: Run, capsys: pytest.CaptureFixture[str]) -> str:
