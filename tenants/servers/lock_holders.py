@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-import psycopg
 from django.conf import settings
 from django.db import OperationalError
 from django.utils.translation import gettext as _
@@ -46,7 +45,7 @@ def lock_reason(server: DatabaseServer, database: str, timeout_s: float | None =
     """Return sentences: who probably holds the lock, as a separate session sees it, and how to get it released."""
     holder = None
     # If the server refuses even that session, only the timeout is known.
-    with suppress(ServerError, psycopg.Error), ServerSession(server, database_prefix(), "locks") as server_session:
+    with suppress(ServerError), ServerSession(server, database_prefix(), "locks") as server_session:
         holder = server_session.lock_holder(database)
     return reason_for(holder, settings.DATABASE_LIMITS.lock_timeout_s if timeout_s is None else timeout_s)
 

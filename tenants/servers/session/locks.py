@@ -91,15 +91,19 @@ class PreparedTransaction:
 
 class Locks(Log):
     def lock_holder(self, database: str) -> LockHolder | None:
-        """Return the most likely cause of a lock timeout in the database; None if no table is locked (any more).
+        """Return the most likely cause of a lock timeout in the database.
 
-        The locks are visible from this session, but the names of tables only inside the database.
+        The locks are visible from this session, but the names of tables only inside the database. Returns None if no
+        table is locked (any more), or if the database refuses another session.
         """
         held = self._rows(HOLDERS, [database])
         if not held:
             return None
-        with self._entered(owner_url(self.server, database)) as connection:
-            tables: dict[int, str] = dict(connection.execute(TABLES, [[row[0] for row in held]]).fetchall())
+        try:
+            with self._entered(owner_url(self.server, database)) as connection:
+                tables: dict[int, str] = dict(connection.execute(TABLES, [[row[0] for row in held]]).fetchall())
+        except psycopg.Error:
+            return None
         return next((LockHolder(tables[row[0]], *row[1:]) for row in held if row[0] in tables), None)
 
     def prepared(self) -> list[PreparedTransaction]:
