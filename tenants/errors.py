@@ -402,7 +402,7 @@ class ServerError(TenantError):
 class StorageError(SeoGenError):
     """A file cannot be read, written or removed: the disk is full, say, or S3 is unreachable. A retry may succeed.
 
-    Also raised for an unusable path. Not a `TenantError`, which would mean that the tenant cannot be used.
+    Also raised for an unusable path. Not a `TenantError`: to a worker, that means that the tenant cannot be used now.
     """
 
 

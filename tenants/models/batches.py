@@ -15,8 +15,9 @@ from config.base.times import to_minute
 class BatchStatus(models.TextChoices):
     """preparing → committing → completed, or preparing → rolling_back → rolled_back.
 
-    The second state is the durable decision. A successful dry run ends as `completed`, although it is rolled back. If
-    there is nothing to apply, a batch goes straight from `preparing` to `completed`.
+    The second state is the durable decision. A successful dry run of a migration ends as `completed`, although it is
+    rolled back. If there is nothing to apply, a batch goes straight from `preparing` to `completed`; a preview of a
+    copy is recorded as `completed`.
     """
 
     PREPARING = "preparing", _("preparing")

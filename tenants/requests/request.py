@@ -79,9 +79,9 @@ def operation_request(
 
 
 def request_recover(*, user: User | AnonymousUser, request_id: UUID) -> OperationRequest:
-    """Let a worker finish or undo an operation that stopped midway; return the request, unchanged if it did not.
+    """Let a worker finish or undo an interrupted operation, and return the request.
 
-    Raises `OperationNotAllowed`, `UnknownTenant`, or `OperationAlreadyRequested` if another request of the same kind
+    Changes nothing if the operation was not interrupted. Raises `OperationNotAllowed`, `UnknownTenant`, or `OperationAlreadyRequested` if another request of the same kind
     for the tenant is open.
     """
     rows = OperationRequest.objects.using(CONTROL)

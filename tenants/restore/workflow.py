@@ -157,7 +157,7 @@ def build_for(
 
 
 def note_built(row: Restore, **report: object) -> None:
-    """Save the results so far so that `recover` can continue from here."""
+    """Save the results so far: what follows the swap needs them, even if `recover` carries it out."""
     row.report = report
     row.save(using=CONTROL, update_fields=["report"])
 

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from typing import IO, cast
 
 from django.db import connections
+from django.db.models.functions import Coalesce, Now
 from django.utils.translation import gettext as _
 
 from audit.log.file_format import audit_lines
@@ -106,7 +107,9 @@ def _require_new(place: Place, name: str) -> None:
             code="file_busy",
         )
     for backup in gone:
-        gone.filter(pk=backup.pk).update(name=f"{name} ({backup.pk})", status=BackupStatus.REMOVED)
+        gone.filter(pk=backup.pk).update(
+            name=f"{name} ({backup.pk})", status=BackupStatus.REMOVED, removed_at=Coalesce("removed_at", Now())
+        )
 
 
 def _parts(

@@ -92,7 +92,7 @@ def session_check(request: HttpRequest, *, user_id: int) -> EndReason | None:
 
 
 def sessions_of(user: User) -> QuerySet[StaffSession]:
-    """Return the user's open sessions that are neither too old nor idle for too long, the one seen last first."""
+    """Return the user's open sessions that are neither too old nor idle for too long, most recently seen first."""
     return _unexpired().filter(user=user).order_by("-seen_at", "-opened_at")
 
 
