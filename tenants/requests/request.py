@@ -81,8 +81,8 @@ def operation_request(
 def request_recover(*, user: User | AnonymousUser, request_id: UUID) -> OperationRequest:
     """Let a worker finish or undo an interrupted operation, and return the request.
 
-    Changes nothing if the operation was not interrupted. Raises `OperationNotAllowed`, `UnknownTenant`, or `OperationAlreadyRequested` if another request of the same kind
-    for the tenant is open.
+    Changes nothing if the operation was not interrupted. Raises `OperationNotAllowed`, `UnknownTenant`, or
+    `OperationAlreadyRequested` if another request of the same kind for the tenant is open.
     """
     rows = OperationRequest.objects.using(CONTROL)
     found = rows.get(pk=request_id)

@@ -1,9 +1,9 @@
 """Create a new tenant from another tenant's data: a clone or an import.
 
 1. record the tenant and the operation; 2. build and verify the tenant's database, as a restore does; 3. give the
-database the new tenant's identity and paths, and mark pending and running runs as failed; 4. store the files; 5. summarize
-the runs, and give the tenant's role access; 6. activate the tenant. No one can use the tenant before step 6, so a
-failure or interruption before that is undone.
+database the new tenant's identity and paths, and mark pending and running runs as failed; 4. store the files; 5.
+summarize the runs, and give the tenant's role access; 6. activate the tenant. No one can use the tenant before step 6,
+so a failure or interruption before that is undone.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def newcomer(
 
 
 def fill(made: Newcomer, source: Source, expected: Expected) -> Built:
-    """Build the database from the source, with the new tenant's identity and paths; mark pending and running runs as failed."""
+    """Build the database with the new tenant's identity and paths; mark its pending and running runs as failed."""
     built = build(made.scratch, source, expected, release(), work=made.work, on_step=made.at)
     made.at("identity")
     with (
