@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from django.db import Error
+from django.db import OperationalError
 from django.utils.translation import gettext as _
 
 from config.base.databases import CONTROL
@@ -96,7 +96,7 @@ def batch_recover(batch: MigrationBatch) -> Recovery:
             return _end_batch(batch, tenant_id)
     except FleetBusy:
         return Recovery(tenant_id, batch.kind, "busy")
-    except (SeoGenError, Error) as error:
+    except (SeoGenError, OperationalError) as error:
         return Recovery(tenant_id, batch.kind, "failed", _reason(error))
 
 
@@ -140,7 +140,7 @@ def backup_recover(backup: Backup) -> Recovery:
                 backup_abandon(backup, place_at(backup.place), _("It was interrupted."))
     except TenantBusy:
         return Recovery(backup.tenant_id, backup.kind, "busy")
-    except (SeoGenError, Error) as error:
+    except (SeoGenError, OperationalError) as error:
         return Recovery(backup.tenant_id, backup.kind, "failed", _reason(error))
     return Recovery(backup.tenant_id, backup.kind, "undone", _("Any partial files were removed."))
 
@@ -156,14 +156,14 @@ def operation_recover(operation: TenantOperation, on_progress: OnProgress, age_i
                 return Recovery(tenant_id, kind, "undone")
     except TenantBusy:
         return Recovery(tenant_id, kind, "busy")
-    except (SeoGenError, Error) as error:
+    except (SeoGenError, OperationalError) as error:
         operation.refresh_from_db(using="default")
         outcome = "undone" if operation.status == OperationStatus.UNDONE else "failed"
         return Recovery(tenant_id, kind, outcome, _reason(error))
     return Recovery(tenant_id, kind, "finished")
 
 
-def _reason(error: SeoGenError | Error) -> str:
+def _reason(error: SeoGenError | OperationalError) -> str:
     """Return a sentence. A database's error is that of one tenant: without the control database, nothing continues."""
     if isinstance(error, SeoGenError):
         return str(error)

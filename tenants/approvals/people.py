@@ -43,7 +43,10 @@ def user_of(user_id: int | None) -> User | None:
 
 
 def may_approve(user: User | AnonymousUser | None, approval: Approval) -> bool:
-    """Return whether the account's roles allow it to approve this. `is_requester` checks that it is a second person."""
+    """Return whether the account's roles allow it to approve this.
+
+    `is_requester` and `depends_on_requester` check that it is a second person.
+    """
     return user is not None and is_permitted(user, APPROVE, approval.tenant_id)
 
 

@@ -16,7 +16,6 @@ class DatabaseServer(models.Model):
     name = models.SlugField(_("name"), primary_key=True, max_length=63)
     admin_url = EncryptedTextField(
         _("administrator's URL"),
-        help_text=_("URL of a role with CREATEDB and CREATEROLE: postgresql://user:password@host:port/postgres."),
     )
     # The password of the role that owns the tenants' tables. The owner's sessions log in as this role, so that nothing
     # that runs in them can gain rights by RESET ROLE. "" until the server has been set up (`tenants.lifecycle.setup`).

@@ -66,7 +66,7 @@ SELECT kind, count(*) FROM (
 
 @dataclass(frozen=True)
 class Expected:
-    """What the loaded database must match: its tenant, and whether its schema may differ."""
+    """What is required of the loaded database: whose it must be, and whether schema drift is accepted."""
 
     tenant_id: str
     identity: UUID

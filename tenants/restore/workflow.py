@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 from django.conf import settings
-from django.db import connections, transaction
+from django.db import OperationalError, connections, transaction
 from django.db.models.functions import Now
 from django.db.utils import Error
 from django.utils import timezone
@@ -224,7 +224,7 @@ def finish(
         found = reconcile(tenant, server_session.server, row, age_identity_file=age_identity_file)
     except SeoGenError as error:
         raise RestoreUnfinished(tenant.id, error.message) from error
-    except Error as error:
+    except OperationalError as error:
         raise RestoreUnfinished(tenant.id, reason_of(error)) from error
     report = RestoreReport(
         tenant_id=tenant.id,

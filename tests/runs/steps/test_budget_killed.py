@@ -71,7 +71,7 @@ def prices() -> Iterator[None]:
 
 @dataclass
 class Observer:
-    """Checks, until `stopped` is set, that what counts agrees with the calls and does not exceed the budget."""
+    """Checks, until `stopped` is set, that what counts against the budget agrees with the calls and stays within it."""
 
     url: str
     stopped: threading.Event

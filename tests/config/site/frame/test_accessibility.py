@@ -1,7 +1,7 @@
 """The pages of both sites in a real browser: one visit to a page serves all checks.
 
-No page has an unexpected browser error, scrolls sideways, cuts a text, misaligns numbers or leaves texts in English;
-axe-core finds nothing, in light and dark mode.
+No page has an unexpected browser error, scrolls sideways, clips text or misaligns numbers, and no Japanese page leaves
+text in English; axe-core finds nothing, in light and dark mode.
 """
 
 from __future__ import annotations
