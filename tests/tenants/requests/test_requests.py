@@ -155,7 +155,9 @@ def test_restore_undo_copy_drill_and_export(browser: Client, tenant: Tenant, set
     forget_erasure(Erasure.objects.get(pk=deleted.result["erasure"]))
 
 
-def test_a_drill_that_fails_has_not_been_refused(browser: Client, tenant: Tenant) -> None:
+def test_a_drill_that_fails_has_not_been_refused(browser: Client, tenant: Tenant, settings: Settings) -> None:
+    # Where the byte makes a compressed block end early, pg_restore never returns (its loop waits for inflate to go on).
+    settings.RESTORE_STALL_S = 5
     made = work(ask(browser, tenant, "back-up"))
     backup = Backup.objects.get(pk=(made.result or {})["backup"])
     file = Path(backup.place) / backup.name
@@ -163,7 +165,8 @@ def test_a_drill_that_fails_has_not_been_refused(browser: Client, tenant: Tenant
         damaged.seek(-200, os.SEEK_END)
         damaged.write(b"x")
     drilled = work(ask(browser, tenant, "drill", backup=str(backup.pk)))
-    assert (drilled.status, drilled.error_code) == (RequestStatus.FAILED, "backup_corrupt"), drilled.error
+    assert drilled.status == RequestStatus.FAILED, drilled.error
+    assert drilled.error_code in ("backup_corrupt", "load_stopped"), drilled.error
     assert duration_of(drilled)
 
 
