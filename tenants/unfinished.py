@@ -129,7 +129,7 @@ def _end_strays() -> None:
 
 
 def backup_recover(backup: Backup) -> Recovery:
-    """Remove the files of an interrupted backup; return the outcome."""
+    """Remove the files of an interrupted backup and mark its record as failed; return the outcome."""
     try:
         # Exclusive, since a process that is still making the backup holds the lock in shared mode.
         with tenant_lock(backup.tenant_id):
@@ -164,7 +164,7 @@ def operation_recover(operation: TenantOperation, on_progress: OnProgress, age_i
 
 
 def _reason(error: SeoGenError | Error) -> str:
-    """Return a sentence. A database's error is that of one tenant: without the control database, nothing continues."""
+    """Return the error in words; of a database's own message, only the first line."""
     if isinstance(error, SeoGenError):
         return str(error)
     return _("A database connection or statement failed: %(reason)s.") % {"reason": reason_of(error)}

@@ -1,6 +1,6 @@
 """The pages of both sites in a real browser: one visit to a page serves all checks.
 
-No page has an unexpected browser error, scrolls sideways, cuts a text, misaligns numbers or leaves texts in English;
+No page has an unexpected browser error, scrolls sideways, cuts off text, misaligns numbers or leaves texts in English;
 axe-core finds nothing, in light and dark mode.
 """
 
