@@ -188,7 +188,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
         return as_document(entry.details, label=self._key_of(entry), has_raw=True)
 
     def _name_resources(self, request: HttpRequest, entries: list[AuditEntry]) -> None:
-        """Set `resource_name` of each entry whose object people know by a name."""
+        """Set `resource_name` of each entry whose object people know by a name and the reader may see."""
         ids: dict[str, set[str]] = defaultdict(set)
         for entry in entries:
             ids[entry.resource_type].add(entry.resource_id)

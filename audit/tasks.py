@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 @shared_task(name=AUDIT_ANCHOR, ignore_result=True)
 def anchor() -> None:
-    """Run `audit_anchor`, and log its problems. Do nothing if another run is in progress."""
+    """Run `audit_anchor`, and log its problems. Do nothing if it is already running elsewhere."""
     with acting_as("worker:audit"):
         try:
             problems = audit_anchor().problems

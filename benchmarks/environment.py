@@ -77,7 +77,7 @@ def _superuser_url(home: stack.Home) -> str:
 
 
 def _isolate(home: stack.Home, llm: Observer) -> None:
-    """Point this process and its children to the temporary home, and remove all other variables but `KEPT`."""
+    """Point this process and its children to the temporary home, and remove all other variables except `KEPT`."""
     for name in set(os.environ) - set(KEPT):
         del os.environ[name]
     os.environ.update(SEO_GEN_HOME=str(home.path), LOCAL_LLM_URL=llm.url, DJANGO_SETTINGS_MODULE="config.settings")
@@ -123,7 +123,7 @@ def _remove(home: stack.Home) -> None:
 
 
 def _remove_leftovers() -> None:
-    """Remove the homes that killed benchmarks left behind."""
+    """Remove the homes that killed benchmarks left behind, and stop the servers in them."""
     for folder in FOLDER.glob("*"):
         if folder.name.isdigit() and not psutil.pid_exists(int(folder.name)):
             _remove(stack.Home(folder.resolve()))

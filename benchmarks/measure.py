@@ -69,7 +69,7 @@ def shares(parts: Iterable[Mapping[str, float]]) -> dict[str, list[float]]:
 
 @contextmanager
 def _collected_garbage() -> Iterator[None]:
-    """Collect garbage, then disable the garbage collector while timing, as `timeit` does."""
+    """Collect garbage, then disable the garbage collector until the end of the block."""
     gc.collect()
     gc.disable()
     try:

@@ -150,7 +150,9 @@ def _execute(name: str, typed: list[str], arguments: list[str]) -> int:
 
 
 def _prepare(name: str, arguments: Sequence[str], typed: Sequence[str]) -> int:
-    """Load Django; if the command needs servers, start them first, and set up the control database afterwards.
+    """Load Django; if the command needs servers, start them first.
+
+    Then set up the control database, unless the command works on the migrations.
 
     Return 0, or the exit status for wrong usage that was reported before any server was started.
     """
@@ -254,7 +256,7 @@ def _table_missing(reason: str) -> SeoGenError:
 
 
 def _read_only(reason: str) -> SeoGenError:
-    """Return the error to report for a read-only database: the control database, unless that one is writable."""
+    """Return the error to report for a read-only database; it names the control database if that is known to be it."""
     from django.db import DatabaseError, connection
 
     try:

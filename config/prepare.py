@@ -55,7 +55,7 @@ def control_database(home: stack.Home | None = None) -> None:
 def temporary_stack(home: stack.Home | None = None) -> Iterator[None]:
     """At the end of the block, however it ends, stop every service that was not running at its start.
 
-    SIGTERM and SIGHUP end the block like Ctrl-C; all three are ignored while the services stop.
+    SIGTERM and SIGHUP end the block like Ctrl-C; all three are ignored from its end on.
     """
     home = home or stack.find_home()
     before = _running(home)

@@ -1,4 +1,4 @@
-"""The WSGI application: ``gunicorn config.wsgi:application``."""
+"""The WSGI application: ``gunicorn config.wsgi:application``. Importing it starts the embedded servers."""
 
 import os
 

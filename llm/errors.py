@@ -200,7 +200,7 @@ class InvalidBaseURL(LLMPermanentError):
 
 
 class InsecureBaseURL(LLMPermanentError):
-    """Keys and prompts must not be sent over a network unencrypted."""
+    """Plain http is allowed only for `LOCAL_LLM_URL`, and for loopback addresses that `LLM_ALLOWED_HOSTS` lists."""
 
     code = "llm_url_insecure"
 
@@ -330,7 +330,7 @@ class UnknownModel(LLMPermanentError):
 
 
 class PricesUnavailable(LLMTransientError):
-    """The current price list cannot be fetched."""
+    """The current price list cannot be fetched or read."""
 
     code = "llm_prices_unavailable"
 

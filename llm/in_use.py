@@ -77,7 +77,7 @@ class Use:
 
 class FindUses(Protocol):
     def __call__(self, *, provider_id: str, model_name: str) -> Iterator[Use]:
-        """Yield at least one use for each tenant that uses the model.
+        """Yield at least one use for each active or suspended tenant that uses the model.
 
         Raises `SeoGenError` if a tenant cannot be read.
         """
@@ -117,7 +117,10 @@ def require_model_unused(model: LLMModel) -> None:
 
 
 def require_no_runs(model: LLMModel) -> None:
-    """Raise `ModelInRuns` if an unfinished run still needs the model, or `SeoGenError` if a tenant cannot be read."""
+    """Raise `ModelInRuns` if an unfinished run of an active or suspended tenant may use the model.
+
+    Raises `SeoGenError` if a tenant cannot be read.
+    """
     for dotted_path in _registered:
         find: FindUses = import_string(dotted_path)
         for use in find(provider_id=model.provider_id, model_name=model.model_name):

@@ -1,4 +1,7 @@
-"""Operators' changes to the LLM catalogue, each in one transaction with its entry in the control log."""
+"""Operators' changes to the LLM catalogue, each in one transaction with its entries in the control log.
+
+Also finds the steps whose models were, are being or will be retired.
+"""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -43,8 +46,8 @@ def step_route(
 
     If `model_class` is None, each step keeps its class; if `fallbacks` ("provider:class" or "provider", in order) is
     None, it keeps its fallbacks. Existing runs keep the models they pinned. Raises an `LLMPermanentError` if the route
-    or a fallback cannot run: a step, the provider or an active model of the class is missing, or the provider is
-    inactive or cannot be called. With `force`, a missing key does not raise, because the workers have it.
+    or one of `fallbacks` cannot run: a step, the provider, the class or an active model of it is missing, or the
+    provider is inactive or cannot be called. With `force`, the workers are assumed to have keys that are missing here.
     """
     with transaction.atomic(using=CONTROL):
         steps = [step] if step is not None else [row.step for row in pipeline()]

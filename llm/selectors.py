@@ -65,9 +65,10 @@ def pipeline() -> list[PipelineStep]:
 def resolve_model(provider_id: str, model_class: str) -> ResolvedModel:
     """Return the provider's newest active model of a class.
 
-    If the provider has no model of the class, active or not, its newest active model of any class is returned: such a
-    provider does not distinguish classes, like the local server with its one model. Raises `UnknownProvider`,
-    `InactiveProvider`, `InvalidModelClass` or `NoActiveModel`.
+    A model whose retirement date has come is returned only if there is no other. If the provider has no model of the
+    class, active or not, its newest active model of any class is returned: such a provider does not distinguish
+    classes, like the local server with its one model. Raises `UnknownProvider`, `InactiveProvider`, `InvalidModelClass`
+    or `NoActiveModel`.
     """
     provider = _provider(provider_id)
     return _resolved(provider, newest_model(provider, list(_models(provider_id)), model_class))

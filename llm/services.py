@@ -46,8 +46,8 @@ def step_default_set(
 
     If `model_class` is None, the step keeps its class. `fallbacks` are "provider:class", or "provider" for the step's
     class, in order; None: the step keeps its own. Raises `UnknownStep`, or what `require_route` raises if the route or
-    a fallback cannot run. With `force`, keys that are missing here, of the provider or of a fallback, are assumed to be
-    at the workers.
+    one of `fallbacks` cannot run. With `force`, keys that are missing here, of the provider or of a fallback, are
+    assumed to be at the workers.
     """
     with transaction.atomic(using=DEFAULT_DB_ALIAS):
         steps = StepLLMDefault.objects.using(DEFAULT_DB_ALIAS)
@@ -100,7 +100,10 @@ def _seed_models() -> tuple[str, ...]:
 
 
 def _seed_model(seed: SeedModel, *, is_active: bool) -> str:
-    """Insert the model with the prices of the installed list, including those that begin later; return its name."""
+    """Insert the model with the prices of the installed list, including those that begin later; return its name.
+
+    A model of the local server that is not in the list is free.
+    """
     entry = listed(installed_list(), seed.provider_id, seed.model_name)
     if entry is None and seed.provider_id == "local":
         entry = ListedModel(FREE)

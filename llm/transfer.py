@@ -115,9 +115,10 @@ def configuration_read() -> LLMConfiguration:
 def configuration_add(configuration: LLMConfiguration) -> list[str]:
     """Insert what is missing without changing existing rows; return the names of what was added.
 
-    A provider without a client in this release is skipped, with its models and steps. A base URL or a key variable that
-    this installation does not allow is refused (see `require_callable`), because the document comes from outside. Call
-    this in a transaction on the control database, and record the change.
+    A provider without a client in this release is skipped, and so are models and steps whose provider is missing.
+    Raises what `require_callable` raises for a new provider, such as for a base URL that this installation does not
+    allow, because the document comes from outside. Call this in a transaction on the control database, and record the
+    change.
     """
     added = []
     present = set(LLMProvider.objects.using(DEFAULT_DB_ALIAS).values_list("pk", flat=True))

@@ -35,8 +35,8 @@ class TokenUsage:
     def as_document(self, long_context_over: int | None = None) -> dict[str, int]:
         """Return the value of a row's `token_usage`: `input` and `output`, and each further unit that is not 0.
 
-        The usage is that of one call. If its input exceeds `long_context_over`, all of it is counted a second time, by
-        unit with the prefix `long_`, so that sums over calls keep what was used at the higher prices.
+        The usage is that of one call. If its input exceeds `long_context_over`, all of it is counted a second time, in
+        units with the prefix `long_`, so that sums over calls keep what was used at the higher prices.
         """
         units = {unit: getattr(self, unit) for unit in _UNITS}
         totals = {"input": self.input_tokens, "output": self.output_tokens}
@@ -250,7 +250,7 @@ class StepDefaultChange:
 
 @dataclass(frozen=True)
 class ProviderCheck:
-    """The result of one test call to a provider."""
+    """The result of testing a provider, with one call at most."""
 
     provider_id: str
     # None: the provider has no active model.

@@ -1,4 +1,4 @@
-"""The program that compiles and renders templates. It uses Jinja2 and the standard library, no Django or other code.
+"""The program that compiles and renders templates. It uses only Jinja2 and the standard library.
 
 `prompts.sandbox` starts it by path, with an empty environment and pipes as stdin and stdout. It reads requests from
 stdin. For each request it forks a child, which answers on stdout; when the child has ended, the program reports how. A
@@ -6,7 +6,7 @@ frame is a length (8 bytes, big-endian) and that many bytes of JSON.
 
     request   {"action": "names" | "render", "content": …, "values": {…}, "max_chars": …, "limits": {…}}
     answer    {"names": […], "references": bool} | {"text": …} | {"problem": …, "reason": …, "line": …}
-              missing if the child was killed or failed
+              reason and line only if problem is "syntax" or "failure"; missing if the child was killed or failed
     end       {"signal": 0 or the number of the signal that killed the child, "cpu_s": CPU time it used}
 
 The kernel enforces the limits, which are set before the template is parsed. Each request gets a new child, so that one

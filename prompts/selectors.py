@@ -21,7 +21,7 @@ def known_name(step: str) -> str:
 
 
 def active_prompts(*, alias: str, steps: Iterable[str]) -> dict[str, Prompt]:
-    """Return the active prompt of each step that has one, by step."""
+    """Return the active prompts of these steps, by step; steps without one are left out."""
     return {prompt.step: prompt for prompt in Prompt.objects.using(alias).filter(step__in=list(steps), is_active=True)}
 
 
@@ -46,7 +46,7 @@ def prompt_get(*, alias: str, step: str, version: int | None = None) -> Prompt:
 
 
 def previous_version(*, alias: str, step: str) -> Prompt | None:
-    """Return the version that was active before the step's current one; None if there was no other."""
+    """Return the version that was active before the step's current one; None if no other version was ever active."""
     replaced = Prompt.objects.using(alias).filter(step=step, is_active=False, replaced_at__isnull=False)
     return replaced.order_by("-replaced_at", "-version").first()
 

@@ -135,7 +135,7 @@ def content_digest(content: str) -> str:
 
 
 def _locked(alias: str, prompt_id: int) -> Prompt:
-    """Lock all prompts, so that two activations cannot run at the same time, and return this one."""
+    """Lock all prompts, so that two activations never run at the same time; return this one. Raises `UnknownPrompt`."""
     lock_prompts(alias)
     prompt = Prompt.objects.using(alias).filter(pk=prompt_id).first()
     if prompt is None:

@@ -91,6 +91,6 @@ def sweep() -> None:
 
 @shared_task(name=COMPARE_COSTS, ignore_result=True)
 def compare_costs() -> None:
-    """Compare the control database's daily costs with the calls of active and suspended tenants; log differences."""
+    """Compare the daily costs of active and suspended tenants with their calls; log and record differences."""
     with acting_as("worker:costs"):
         costs_compare()

@@ -110,7 +110,7 @@ class Contents(Protocol):
         """
 
     def count_messages(self, tenant_id: str) -> int | None:
-        """Return what `erase_messages` would return now, without removing anything."""
+        """Return what `erase_messages` would return now, without removing anything. Raises the same errors."""
 
 
 _registered: list[str] = []

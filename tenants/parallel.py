@@ -17,7 +17,7 @@ def in_parallel(
     """Yield each item with the result or exception of `work`, in order of completion.
 
     Closing the generator drops the calls that have not started, and waits for those that have. Each call gets its own
-    copy of the caller's context variables, such as the actor.
+    copy of the caller's context variables, such as the actor. `work` must close the database connections that it opens.
     """
     if not items:
         return

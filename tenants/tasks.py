@@ -44,7 +44,7 @@ def operation_run(self: Any, request_id: str) -> None:
 
 @shared_task(name=OPERATIONS_SWEEP, ignore_result=True)
 def sweep() -> None:
-    """Wake workers for operations that are due or whose worker was lost; remove expired exports."""
+    """Wake workers for the oldest operations that are due or whose worker was lost; remove expired exports."""
     operations_sweep()
     with acting_as("worker:sweep"):
         exports_expire()

@@ -63,7 +63,7 @@ def ignore_batch_progress(progress: BatchProgress) -> None:
 
 @dataclass(frozen=True)
 class TenantOutcome:
-    """The outcome of a batch for one tenant."""
+    """The outcome of a migration for one of its tenants."""
 
     tenant_id: str
     server: str
@@ -109,7 +109,7 @@ class RestoreReport:
     drift: list[str]
     # The number of rows by table, as loaded; {} if nothing was loaded.
     rows: dict[str, int]
-    # Runs in progress in the restored state, which were therefore marked as failed.
+    # Runs marked as failed, since they were in progress in the restored state or had continued in the replaced one.
     failed_runs: list[str]
     # Runs only in the replaced state, runs only in the restored one, and runs whose status differs.
     lost_runs: list[str]

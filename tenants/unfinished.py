@@ -129,7 +129,7 @@ def _end_strays() -> None:
 
 
 def backup_recover(backup: Backup) -> Recovery:
-    """Remove the files of an interrupted backup; return the outcome."""
+    """Remove the files of an interrupted backup and mark its record as failed; return the outcome."""
     try:
         # Exclusive, since a process that is still making the backup holds the lock in shared mode.
         with tenant_lock(backup.tenant_id):

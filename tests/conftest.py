@@ -43,7 +43,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start the servers, unless `--unit` is given, before anything reads the settings, which hold their addresses."""
+    """Start the servers before anything reads the settings, which hold their addresses.
+
+    Start none with `--unit` or `--help`, or if this process only distributes tests.
+    """
     if config.option.help:
         return
     _unwind_when_terminated()

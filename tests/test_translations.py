@@ -77,7 +77,7 @@ def template_files() -> list[Path]:
 
 
 def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
-    """Yield each call of a translation function, with the function's name."""
+    """Yield the function's name and the call, for each call of a translation function."""
     for node in ast.walk(ast.parse(path.read_text())):
         match node:
             case ast.Call(func=ast.Name(id=name)) if name in {*TRANSLATORS, PLURAL, *OTHER_TRANSLATORS}:
@@ -169,7 +169,7 @@ def test_django_uses_it() -> None:
 
 
 def test_messages_are_literals() -> None:
-    """gettext cannot find a message that is built at run time: `_(f"…")`, `_("…" % …)`."""
+    """gettext cannot find a message that is built at run time: `_(f"…")`, `_("…" % …)`. A variable is allowed."""
     found = [
         (f"{path.relative_to(CHECKOUT)}:{call.lineno}", name, call)
         for path in python_files()

@@ -59,7 +59,7 @@ class AuditArchive(models.Model):
 
 
 class ArchivedAuditLog(models.Model):
-    """One entry of an erased tenant's log, with all its original values, hashes included."""
+    """One entry of an erased tenant's log, with its original values, hashes included, but another id."""
 
     id = models.BigAutoField(primary_key=True)
     tenant_id = models.TextField(_("tenant"))

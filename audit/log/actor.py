@@ -26,7 +26,10 @@ def current_actor() -> Actor:
 
 @contextmanager
 def acting_as(user_id: str, operation_id: str | None = None) -> Iterator[Actor]:
-    """Attribute entries recorded inside the block to `user_id`; later ones, to the outer actor again."""
+    """Attribute entries recorded inside the block to `user_id`; later ones, to the outer actor again.
+
+    Without `operation_id`, they have none, even if the outer actor has one.
+    """
     actor = Actor(user_id, operation_id)
     token = _actor.set(actor)
     try:

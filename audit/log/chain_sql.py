@@ -3,7 +3,8 @@
 The application's role may SELECT and INSERT. It does not own the tables and cannot read the chain's head, so it cannot
 choose an id, sequence number, time or hash: the owner's SECURITY DEFINER trigger function sets them (PostgreSQL
 manual, "Writing SECURITY DEFINER Functions Safely": fixed search_path, names outside pg_catalog qualified, EXECUTE
-revoked).
+revoked). In the control database, this protects the log only if DATABASE_OWNER_URL is set: otherwise, the application's
+role owns the tables.
 
 Never change what `guards_sql` returns, because applied migrations call it. Change the guards in a new migration with
 its own SQL.

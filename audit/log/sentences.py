@@ -18,7 +18,7 @@ def as_held(field: str, value: object) -> object:
 
 
 def sentences(details: object, *, resource_id: str, label: Label, words: Words = as_held) -> list[str]:
-    """Return a sentence for each changed value in the details, and for each value of a removed object; [] if none.
+    """Return a sentence for each changed value in the details, and each non-empty one of a removed object; [] if none.
 
     `label` returns a field's name in words; `words` returns a field's value as people read it.
     """

@@ -74,8 +74,9 @@ def audit_anchor() -> AnchorReport:
     """Anchor the control log and the logs of active and suspended tenants.
 
     A log that cannot be read, or does not end where its chain head says, is reported in `problems`, and the run
-    continues. The run's entry in the control log holds the digest of its anchors. Raises `JobBusy` if another run is
-    in progress.
+    continues; so is a document that cannot be written. A tenant whose connection changes meanwhile, as by a restore, is
+    left to the next run. The run's entry in the control log holds the digest of its anchors. Raises `JobBusy` if
+    another run is in progress.
     """
     with advisory_lock(LOCK, wait_s=1, busy=_busy):
         # The order matters: list the tenants' databases, take the time, read the logs, then check that the databases

@@ -71,8 +71,9 @@ def audit_export(*, tenant_id: str | None, output: str) -> AuditExport:
     recorded; a failure between 2 and 3 leaves an entry without a file.
 
     A log whose chain is broken is exported unchanged, because it is evidence. Uses constant memory. Raises
-    `UnknownTenant`; `TenantNotActive` if there is no log to read; `TenantBusy`, `TenantUnfinished` or `FleetUnfinished`
-    if the tenant is being changed; what `tenant_context` raises; or `PlaceError`, also if the file exists.
+    `UnknownTenant`; `TenantNotActive` if the tenant is neither active nor suspended, and its log is not archived;
+    `TenantBusy`, `TenantUnfinished` or `FleetUnfinished` if the tenant is being changed; what `tenant_context` raises;
+    or `PlaceError`, also if the file exists.
     """
     place, name = split_file(output)
     place.require_new(name)

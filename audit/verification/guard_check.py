@@ -1,6 +1,7 @@
 """Read a log's guards from the catalog, and compare them with the expected ones.
 
-The guards are triggers, their functions, owners, privileges, rules, policies, columns, constraints and child tables.
+The guards are triggers, their functions, owners, privileges, rules, policies, columns, constraints and child tables. A
+login's power to become the owner, or to change a table by way of another role, is read as an (unexpected) guard too.
 
 Role names differ between installations: "owner" stands for the expected owner, and "application" for the role (or the
 tenants' group) that the application uses; any other role is shown under its own name. PostgreSQL 15 to 18 all produce

@@ -1,7 +1,7 @@
 """Verify that a log has not been altered: its chain, its end and its anchors. Find the first bad entry and the cause.
 
-Two statements check the whole log in constant memory: one recomputes every hash, in parallel if the server has several
-cores; the other follows the links in index order.
+Two statements check the whole chain in constant memory: one recomputes every hash, in parallel if the server has
+several cores; the other follows the links in index order.
 """
 
 from __future__ import annotations

@@ -339,7 +339,7 @@ def _hash_of(head: object) -> object:
 
 @contextmanager
 def _reporting_errors(report: LogReport) -> Iterator[None]:
-    """Record read failures in the block as problems of this log, and continue after the block."""
+    """Record a `SeoGenError` or database error in the block as a problem of this log, and continue after the block."""
     try:
         yield
     except SeoGenError as error:

@@ -84,7 +84,7 @@ def _table(environment: Environment, count: int, *, at_least: float) -> Table:
 
 
 def dealt(urls: Sequence[str], writers: int) -> list[list[str]]:
-    """Return the databases of each writer: a share of them, or all of them if there are fewer than writers."""
+    """Return the databases of each writer: a share of them, or all if there are fewer databases than writers."""
     if len(urls) < writers:
         return [list(urls) for _ in range(writers)]
     return [list(urls[number::writers]) for number in range(writers)]

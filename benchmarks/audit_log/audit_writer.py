@@ -1,9 +1,10 @@
 """Append entries to audit logs as fast as one writer can: `python -m benchmarks.audit_log.audit_writer URL…`.
 
-For each input line "TABLE FLUSH SECONDS", append entries to the databases in turn for that many seconds, each entry in
-a transaction of its own. Then print the number of committed entries and the seconds taken. FLUSH says when an entry is
-flushed to disk: "first" means before another writer gets the lock on the chain's head; "after" means that the writer
-releases the lock at the commit and then waits for the flush; "later" means that it does not wait for the flush at all.
+Print "ready" once connected. For each input line "TABLE FLUSH SECONDS", append entries to the databases in turn for
+that many seconds, each entry in a transaction of its own. Then print the number of committed entries and the seconds
+taken. FLUSH says when an entry is flushed to disk: "first" means before another writer gets the lock on the chain's
+head; "after" means that the writer releases the lock at the commit and then waits for the flush; "later" means that it
+does not wait for the flush at all.
 """
 
 import sys

@@ -70,7 +70,7 @@ def backlog(environment: Environment) -> list[Table]:
 
 
 def _copy_runs(tenant_id: str, number: int) -> list[tuple[str, UUID, str, str]]:
-    """Copy one of the tenant's runs `number` times; return (tenant, run, first step, its route) for each copy."""
+    """Copy one of the tenant's runs `number` times; return (tenant id, run id, first step, its route) for each."""
     from runs.models import Run, Step
     from runs.steps.wake import route_of
     from tenants.routing.context import tenant_context

@@ -1,6 +1,6 @@
 """The pipeline as a DBOS workflow, as in DBOS's manual: https://docs.dbos.dev/python/tutorials/queue-tutorial
 
-`python -m benchmarks.engine.dbos_worker work CONCURRENCY POLL_S` runs until it is stopped; `… enqueue RUNS` adds work.
+`python -m benchmarks.engine.dbos_worker work CONCURRENCY POLL_S` works until SIGTERM; `… enqueue RUNS` adds runs.
 """
 
 import os

@@ -136,7 +136,7 @@ class Observer:
 
 @contextmanager
 def instant_llm(log: Path, seconds: float = 0.0) -> Iterator[Observer]:
-    """Run the server in a separate process; each of its answers takes `seconds`."""
+    """Run the server in a separate process for the duration of the block; each reply of the model takes `seconds`."""
     with child(["-m", "benchmarks.engine.instant_llm", str(seconds)], log=log) as server:
         yield Observer(f"http://127.0.0.1:{server.answer()}/v1")
 
@@ -149,7 +149,7 @@ async def serve(seconds: float) -> None:
 
 
 def _events() -> list[bytes]:
-    """Return the events of a stream: the tokens, the end, and the usage."""
+    """Return the events of a stream: the text in parts, the finish reason, and the usage."""
     size = -(-len(TEXT) // TOKENS)
     parts = [TEXT[start : start + size] for start in range(0, len(TEXT), size)]
     choices: list[list[object]] = [[{"index": 0, "delta": {"content": part}}] for part in parts]

@@ -30,7 +30,7 @@ class Product:
         return [self.add(next(self._next_tenant), steps=steps)[:2] for _ in range(runs)]
 
     def add(self, tenant_id: str, *, steps: Sequence[str] | None = None, hold: bool = False) -> tuple[str, UUID, int]:
-        """Add a run; return its tenant, its id, and the number in its prompts that the model's server knows it by."""
+        """Add a run; return its tenant, its id, and the number in its prompts by which the model's server knows it."""
         from runs.services.create import run_create
 
         number = next(self._numbers)
@@ -39,7 +39,7 @@ class Product:
 
     @contextmanager
     def worker(self, **variables: str) -> Iterator[Watch]:
-        """Run a worker with these variables added to its environment."""
+        """Run a worker in the block, with these variables added to its environment; yield its `Watch`."""
         with patch.dict(os.environ, variables):
             stack.start(self._environment.home, ["worker"])
         try:
@@ -58,7 +58,7 @@ class Product:
         return completed
 
     def forget(self) -> None:
-        """Drop all wake-ups in the broker, and the turns of these tenants, so that no worker continues their runs."""
+        """Drop all wake-ups in the broker, and these tenants' turns: until a sweep, their runs do not continue."""
         from celery import current_app
 
         from runs.turns import erase

@@ -33,7 +33,7 @@ POLL_S = 0.5
 
 
 def steps(environment: Environment) -> list[Table]:
-    """Compare the product's worker with DBOS and with a bare Celery chain; all make the same calls.
+    """Compare the product's worker with DBOS and with a bare Celery chain; all call the same instant model.
 
     The chain and DBOS with fast polling run in one process with threads, as the product does, and in two processes; in
     each round, the faster of the two counts.
@@ -86,7 +86,7 @@ def steps(environment: Environment) -> list[Table]:
 
 @dataclass
 class _Measured:
-    """Processor time per step in milliseconds, by round."""
+    """The product's processor time per step in milliseconds, by round and service."""
 
     rounds: list[dict[str, float]] = field(default_factory=list)
 
@@ -132,7 +132,7 @@ def _processor_ms(looks: list[_Look], first: int, last: int) -> dict[str, float]
 
 
 def _wait(environment: Environment, contender: Contender, finished: int, watch: Watch | None) -> list[_Look]:
-    """Wait until this many runs are finished; return the measurements. Raise if no call arrives for `STALLED_S`."""
+    """Wait until this many runs are finished; return what `watch` saw. Raise if no call arrives for `STALLED_S`."""
     calls, since, looks = 0, time.monotonic(), []
     while contender.finished() < finished:
         time.sleep(POLL_S)

@@ -1,4 +1,7 @@
-"""Create a schema for each input line ("migrate NAME" or "clone NAME"), and print the seconds that it took."""
+"""Create a schema for each input line ("migrate NAME" or "clone NAME"), and print the seconds that it took.
+
+Before that, create the shared tables and the schema that others are cloned from, and print "ready".
+"""
 
 import sys
 from typing import Any

@@ -1,6 +1,7 @@
 """Rows for the pages: a tenant with 200,000 runs, and 1,000 others with 200,000 run summaries in all and with costs.
 
-A superuser inserts them with SQL, because creating them as people do would take hours. The pages read no files.
+A superuser inserts them with SQL, because creating them as people do would take hours. The files that the
+rows name do not exist; the pages read none.
 """
 
 from __future__ import annotations

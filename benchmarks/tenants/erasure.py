@@ -114,7 +114,7 @@ def _in_s3(server: S3Server) -> dict[str, Any]:
 
 
 def _filled(client: Any, number: int) -> str:
-    """Create `number` objects under a new tenant's prefix; return the tenant's id."""
+    """Create `number` objects under the prefix of a new tenant id, without a tenant; return the id."""
     tenant_id = f"erased-{next(_numbers)}"
     with ThreadPoolExecutor(WRITERS) as writers:
         list(writers.map(lambda key: client.put_object(Bucket=BUCKET, Key=key, Body=b"x"), _keys(tenant_id, number)))

@@ -106,7 +106,7 @@ class Floor:
         return seconds_of(both)
 
     def _statements(self) -> list[str]:
-        """Return the SQL that Django generates for the release's migration, and a statement that records it."""
+        """Return Django's SQL for the release's migration, and one statement to record it as applied."""
         from django.db.migrations.loader import MigrationLoader
 
         from tenants.routing.owner_connection import owner_connection

@@ -80,7 +80,7 @@ class Releases:
 
 
 def migration_modules() -> dict[str, str]:
-    """Return the setting MIGRATION_MODULES for the release that the environment names; {} if it names none."""
+    """Return MIGRATION_MODULES for the release that the environment names, made importable; {} if it names none."""
     if PACKAGE_VARIABLE not in os.environ:
         return {}
     sys.path.append(os.environ[FOLDER_VARIABLE])

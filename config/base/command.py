@@ -1,4 +1,4 @@
-"""Base of all our commands: audit actor, error translation, `--json` and output streams."""
+"""The base class of our commands: audit actor, error translation, `--json` and output streams."""
 
 import codecs
 import getpass
@@ -40,7 +40,7 @@ class OperatorCommand(BaseCommand):
     With `--json`, stdout contains only the document; otherwise `present` formats it for people. A `SeoGenError` becomes
     a `Refusal` and exit code 1: a message on stderr, or with `--json` one document on stdout. Problems found after the
     document was printed always go to stderr. Wrong usage exits 2 (argparse). Progress goes to stderr, and only if that
-    is a terminal.
+    is a terminal; but `run show --follow` prints it on stdout.
     """
 
     requires_system_checks: list[str] = []

@@ -24,7 +24,7 @@ class LiteralEnv(environ.Env):  # type: ignore[misc]
     """django-environ, except that every value is taken literally.
 
     django-environ itself would replace "$x", even if it is a password, with the value of the variable x. Errors name
-    only the variable, since its value may be a secret.
+    the variable but never its value, which may be a secret.
     """
 
     def get_value(
@@ -44,13 +44,19 @@ class LiteralEnv(environ.Env):  # type: ignore[misc]
             raise ImproperlyConfigured(f"The environment variable {var} is not {kind}") from None
 
     def whole_number(self, var: str, *, default: int, least: int = 0, most: int = MOST) -> int:
-        """Return a whole number from `least` to `most`; raise `ImproperlyConfigured` for any other value."""
+        """Return a whole number, or the default if the variable is unset or empty.
+
+        Raises `ImproperlyConfigured` for a value that is not a whole number from `least` to `most`.
+        """
         number = self.get_value(var, cast=int, default=default)
         _require_within(var, number, least, most)
         return int(number)
 
     def number(self, var: str, *, default: float, least: float = 0, most: float = MOST) -> float:
-        """Return a number from `least` to `most`; raise `ImproperlyConfigured` for any other value."""
+        """Return a number, or the default if the variable is unset or empty.
+
+        Raises `ImproperlyConfigured` for a value that is not a number from `least` to `most`.
+        """
         number = self.get_value(var, cast=float, default=default)
         _require_within(var, number, least, most)
         return float(number)

@@ -26,7 +26,7 @@ def dollars(amount: Decimal) -> str:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Collection[int] = ()) -> None:
-    """Print a table on stdout; `right` has the indexes of the columns to align to the right.
+    """Print a table on stdout; `right` has the indexes of the columns to right-align.
 
     If stdout is not a terminal, each row is one line, however long, so that rows can be grepped.
     """

@@ -202,9 +202,9 @@ def _codes(node: ast.expr, module: ast.Module) -> list[str]:
 def _texts(
     node: ast.expr, scope: ast.AST, module: ast.AST, *, translated: bool = False, depth: int = DEPTH
 ) -> Iterator[str]:
-    """Yield the texts that an expression can evaluate to, without inserted values.
+    """Yield the sentences that an expression can evaluate to, with placeholders for inserted values.
 
-    With `translated`, yield only translated texts.
+    With `translated`, yield only translated ones.
     """
     parts: list[ast.expr] = []
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod):

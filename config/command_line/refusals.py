@@ -33,7 +33,10 @@ class Refused(SeoGenError):
 
 
 def let_refusals_pass(command: BaseCommand) -> BaseCommand:
-    """Make the command raise `Refused` for `CommandError` and `SeoGenError`, unless given `--traceback`; return it."""
+    """Make the command raise `Refused` for `CommandError` and `SeoGenError`; return the command.
+
+    `SystemCheckError`, and every error with `--traceback`, is raised as it is.
+    """
     from django.core.management.base import CommandError, SystemCheckError
 
     execute = command.execute

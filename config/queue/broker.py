@@ -55,7 +55,10 @@ class QoS(redis.QoS):
     """kombu's record of unacknowledged messages; it survives a lost connection and malformed entries."""
 
     def restore_unacked(self, client: Any = None) -> None:
-        """Restore all messages of a channel that closes. If the connection is lost, the timeout restores them."""
+        """Restore the unacknowledged messages of a channel that closes.
+
+        If the connection is lost, they are restored after the visibility timeout.
+        """
         with suppress(RedisError, OSError):
             super().restore_unacked(client=client)
         self._delivered.clear()  # type: ignore[union-attr]
@@ -67,7 +70,7 @@ class QoS(redis.QoS):
             log_unacknowledged(error)
 
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
-        """Restore a message; drop a malformed one, which would otherwise block the restoring of all others forever."""
+        """Restore a message; drop a malformed one, which would otherwise keep others from ever being restored."""
         try:
             super().restore_by_tag(tag, client=client, leftmost=leftmost)
         except (RedisError, OSError):
@@ -117,7 +120,10 @@ class Transport(redis.Transport):
 
 
 class AMQPChannel(pyamqp.Channel):
-    """Decompresses nothing: a few bytes may unpack to gigabytes, and our messages are never compressed."""
+    """Survives a failed acknowledgement, and decompresses nothing.
+
+    A few bytes may unpack to gigabytes, and our messages are never compressed.
+    """
 
     def basic_ack(self, *args: Any, **options: Any) -> Any:
         try:

@@ -1,7 +1,7 @@
 """Load what a worker needs before it takes its first step.
 
-An SDK takes a second or two of CPU to import. No other thread runs meanwhile, so the first calls of a worker would
-delay the others, and make Valkey seem slow to answer.
+An SDK takes a second or two of CPU to import. Other threads hardly run meanwhile, so the first calls of a worker
+would delay the others, and make Valkey seem slow to answer.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ class Questions(Control):
 
 
 def _question(body: object) -> dict[str, Any]:
-    """Return the question in the form that Celery's mailbox expects; raise `MalformedMessage` for anything else."""
+    """Return the question in the form that Celery's mailbox expects; raise `MalformedMessage` if `body` is not one."""
     found: dict[str, Any] = {"arguments": {}, "destination": None, "reply_to": None, "ticket": None}
     match body:
         case {"method": str(method)} if method in QUESTIONS:

@@ -73,7 +73,10 @@ def is_action(request: HttpRequest) -> bool:
 
 
 class LineField(forms.CharField):
-    """One line of text, such as a name, an id or a URL. Invisible characters at its ends are removed."""
+    """One line of text, such as a name, an id or a URL.
+
+    Invisible characters at its ends are removed; control characters are refused.
+    """
 
     def to_python(self, value: Any) -> Any:
         text = super().to_python(value)
@@ -156,7 +159,7 @@ class StaffAdmin(ConflictAdmin):
         return value
 
     def audit_words(self, name: str, value: object) -> object:
-        """Return a value that an audit entry holds as people read it: a choice by its label."""
+        """Return a value from an audit entry as people read it: a choice by its label."""
         try:
             field = self.model._meta.get_field(name)
         except FieldDoesNotExist:

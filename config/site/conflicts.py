@@ -130,7 +130,7 @@ def text_of(values: object) -> str:
 
 
 def digests_in(text: object) -> dict[str, Any] | None:
-    """Return the digests that a form sent; None if it sent none, or something else."""
+    """Return the digests that a form sent; None if it sent none, or anything but a JSON object."""
     try:
         found = parse_json(text) if isinstance(text, str) and text else None
     except ValueError:
@@ -258,7 +258,7 @@ def refusing(form: type[Any], conflict: Conflict) -> type[Any]:
 class SeenFormSet(RowFormSet):
     """The rows of an editable list. A row that someone else changed is refused only if it was edited here too.
 
-    The values of a row that was not edited here are not saved, although they differ from what is stored.
+    The values of a row that was not edited here are not saved, even if they differ from what is stored.
     """
 
     @cached_property

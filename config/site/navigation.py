@@ -108,7 +108,7 @@ def sidebar(request: HttpRequest) -> list[Item]:
 
 
 def active_entry(request: HttpRequest) -> Item | None:
-    """Return the entry of the menu that the page belongs to, if it belongs to one."""
+    """Return the entry of the menu that the page belongs to; None if there is none."""
     return next((item for group in sidebar(request) for item in group["items"] if item["active"]), None)
 
 
@@ -118,7 +118,7 @@ def entry_titles(request: HttpRequest) -> dict[str, str]:
 
 
 def _entry_of(path: str, menu: list[Item]) -> Item | None:
-    """Return the entry with the longest address that `path` begins with. The overview matches only its own page."""
+    """Return the entry with the longest address that `path` begins with, or None. The overview matches only itself."""
     home = reverse("admin:index")
     items = [item for group in menu for item in group["items"]]
     within = [
@@ -220,8 +220,7 @@ def _tenant_menu(request: HttpRequest) -> list[Item]:
 def _group(name: str, *items: Item, closed: bool = False) -> Item:
     """Return a group of the menu.
 
-    A `closed` group is collapsed, except on its own pages, until a person opens it; the browser
-    remembers that.
+    A `closed` group is collapsed, except on its own pages, until a person opens it; the browser remembers that.
     """
     return {"title": name, "items": list(items), "closed": closed}
 

@@ -139,7 +139,10 @@ class RoleInline(UnfoldTabularInline):
         return self._may_give(request, obj)
 
     def _may_give(self, request: HttpRequest, user: Model | None) -> bool:
-        """Return whether roles can be given to the page's user: only a superuser gives roles to themselves."""
+        """Return whether the person may change the roles of the page's user.
+
+        Except for superusers, no one may change their own roles, or those of a user whom they do not manage.
+        """
         if not request.user.has_perm("auth.change_user"):
             return False
         if not isinstance(user, User) or user.pk is None or is_superuser(request.user):

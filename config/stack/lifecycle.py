@@ -1,4 +1,4 @@
-"""Start, repair, stop and describe the servers of one home."""
+"""Start, repair, stop and describe the services of one home."""
 
 import os
 import time
@@ -52,7 +52,7 @@ def is_running(home: Home, name: str) -> bool:
 
 
 def ensure_started(home: Home, on_progress: Progress = lambda text: None) -> list[str]:
-    """Start the embedded servers that are not running; return the names of those started."""
+    """Start or repair the embedded servers unless `is_started`; return the names of those started."""
     return [] if is_started(home) else start(home, [], on_progress=on_progress)
 
 

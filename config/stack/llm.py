@@ -47,7 +47,7 @@ class LocalLLM(Service):
 
 
 def model_file() -> Path:
-    """Return the GGUF file to serve: ``$SEO_GEN_LOCAL_MODEL``, or else the installed weights."""
+    """Return the GGUF file to serve: ``$SEO_GEN_LOCAL_MODEL``, or else the installed weights. Raises `NotInstalled`."""
     chosen = Path(os.environ.get("SEO_GEN_LOCAL_MODEL") or WEIGHTS)
     if not chosen.is_file():
         message = f"The local LLM's weights are not at {chosen}."

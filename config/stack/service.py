@@ -34,7 +34,7 @@ class Service(ABC):
         return {}
 
     def replaced(self, elsewhere: Set[str]) -> bool:
-        """Return whether the environment replaces the service: `elsewhere` names all that it `provides`."""
+        """Return whether the environment replaces the service; `elsewhere` are the variables for other servers."""
         return elsewhere >= set(self.provides)
 
     def steps_to_stop(self, wait_s: float | None) -> Sequence[tuple[signal.Signals, float]]:

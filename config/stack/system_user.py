@@ -44,7 +44,7 @@ def needed() -> bool:
 
 
 def ensure_account(name: str = NAME) -> pwd.struct_passwd:
-    """Return the account, creating it if it is missing. Only root may call this."""
+    """Return the account; create it if it is missing, or raise `StackError`. Only root may call this."""
     with _alone():
         try:
             return pwd.getpwnam(name)

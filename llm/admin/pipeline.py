@@ -33,7 +33,10 @@ def _missing_key_hint() -> str:
 
 
 class StepLLMDefaultForm(forms.ModelForm):  # type: ignore[type-arg]
-    """Rejects a changed route if no run could use it."""
+    """Rejects a changed route that cannot run; with `key_at_workers`, this server need not have its key.
+
+    In the list, another provider clears that mark, unless a fallback needs it.
+    """
 
     _keeps_mark = False
 

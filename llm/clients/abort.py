@@ -33,7 +33,7 @@ class Abort:
 
     @contextmanager
     def interrupting(self, interrupt: Callable[[], None]) -> Iterator[None]:
-        """Run `interrupt`, which must not block, if the call is aborted within the block, or now if it already was."""
+        """Run `interrupt`, which must not block, if the call is aborted in the block, or at once if it already was."""
         with self._lock:
             self._interrupts.append(interrupt)
         try:

@@ -170,8 +170,8 @@ def error_in_reply(
 ) -> LLMError:
     """Return our error for an error that the provider reports in a successful response.
 
-    It is treated like the HTTP status that it names or stands for. Without such a status, it is transient if it came in
-    a stream and has no permanent code, and permanent otherwise.
+    It is permanent or transient like the HTTP status that it names or stands for. Without such a status, it is
+    transient if it came in a stream and has no permanent code, and permanent otherwise.
     """
     said = redacted(sentence_of(body), call)
     message = (

@@ -76,7 +76,7 @@ class GeminiAssembly(Assembly):
                 self._read_candidate(candidate)
 
     def usage(self) -> TokenUsage | None:
-        """Return the usage; None if a count is missing.
+        """Return the usage; None if the count of the input or of the visible output is missing.
 
         Thoughts are billed as output, so they count as such. Without text, as for a blocked prompt, no output count is
         needed.

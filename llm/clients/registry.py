@@ -1,4 +1,4 @@
-"""Choose a provider's client by its wire. A client is imported when it is created, and its SDK at its first call."""
+"""Choose a provider's client by its wire. It is imported when created; its SDK at its first call, or by `load_sdk`."""
 
 from importlib import import_module
 from typing import Protocol

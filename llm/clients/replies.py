@@ -1,4 +1,4 @@
-"""Assemble a reply from its parts, and judge it. What is billed is read strictly, and anything else leniently."""
+"""Assemble a reply from its parts, and judge it. Token totals are read strictly, and anything else leniently."""
 
 import re
 from abc import ABC, abstractmethod
@@ -136,7 +136,7 @@ def finished(call: Call, reply: Assembly, request_id: str) -> LLMReply:
     """Return a complete reply, or raise if it cannot be used.
 
     - refused: permanent, and any partial text must not be used;
-    - no token counts: permanent, because the server never sends them, and each retry would be billed but not counted;
+    - no token counts: permanent, because the server probably never sends them, and retries would be billed uncounted;
     - impossible token counts, or nothing that the API documents: transient, because a gateway may have caused it;
     - no text because a limit was used up, mostly by reasoning: permanent, because a retry has the same limit;
     - no text for another reason: transient, because another sample usually has text.

@@ -63,8 +63,8 @@ class Watch:
     def waiting(self, wake: Callable[[], None], begin: Callable[[], None] | None = None) -> Iterator[None]:
         """Run a block that waits; `wake` ends the wait if the call is aborted. Raises `Interrupted` if it already was.
 
-        `begin` runs first, and no abort falls between it and the block. `wake` is never run after the block, so that it
-        cannot hit the next user of a kept connection.
+        `begin` runs first; an abort from then on runs `wake`, but never after the block, so that it cannot hit the next
+        user of a kept connection.
         """
         with self._lock:
             if self.interrupted:

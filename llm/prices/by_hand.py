@@ -29,8 +29,8 @@ def prices_set(
 ) -> LLMPrice:
     """Put these prices, and no others, into effect for the model from a day on (None: today); return the row.
 
-    If `expected` is given, only those prices may be replaced. Raises `InvalidPrice`, `PricesChanged` if others are in
-    effect by now, or what `require_approval` raises.
+    The change is recorded in the control log. If `expected` is given, only those prices may be replaced. Raises
+    `InvalidPrice`, `PricesChanged` if others are in effect by now, or what `require_approval` raises.
     """
     begins = valid_from or today()
     with transaction.atomic(using=DEFAULT_DB_ALIAS):

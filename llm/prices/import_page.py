@@ -1,4 +1,4 @@
-"""The page that shows how the prices differ from the public price list, and imports exactly what it showed."""
+"""The page that shows how the prices differ from the public price list, and imports nothing but what it showed."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class PricesImport(StaffAdmin):
 
 
 def _import(request: HttpRequest, *, online: bool) -> None:
-    """Import what the form's page showed, and add a message about the result."""
+    """Import what the page showed, and add a message; prices set by hand are kept unless the person chose otherwise."""
     from llm.prices.refresh import prices_apply
 
     report = prices_apply(

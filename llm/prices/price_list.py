@@ -66,7 +66,7 @@ def current_list(url: str = DEFAULT_UPDATE_URL) -> DataSnapshot:
 def listed(prices: DataSnapshot, provider_id: str, model_name: str, *, today: date | None = None) -> ListedModel | None:
     """Return a model's entry, with its prices from a day on; None if the list has no such model.
 
-    The day is `today` (None: today's date in UTC). Only providers in `PROVIDERS` are looked up.
+    The day is `today` (None: today's date in UTC). Also returns None for a provider that is not in `PROVIDERS`.
     """
     if provider_id not in PROVIDERS:
         return None

@@ -139,7 +139,8 @@ def _differences(model: LLMModel, entry: ListedModel, rows: Sequence[LLMPrice]) 
 def _by_hand(held: LLMPrice | None, old: ModelPrices, new: ModelPrices) -> bool:
     """Return whether a person set the prices.
 
-    Earlier releases did not record that; their prices count as set by hand if they differ from the list's.
+    Earlier releases did not record that; their prices count as set by hand if a known price of input or output differs
+    from the list's.
     """
     if held is None or held.source == PriceSource.LIST:
         return False

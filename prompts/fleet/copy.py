@@ -57,8 +57,9 @@ def prompt_copy(
     `require_approval` raises, or `FleetUnfinished` or `TenantUnfinished` if an interrupted
     operation, such as this one, must be recovered.
 
-    1. read and check the versions; 2. lock and record; 3. check every tenant, before any change; 4. compare;
-    5. prepare: the first failure rolls everything back; 6. record the decision durably; 7. commit everywhere.
+    1. read and check the versions; 2. lock, require the approval of a copy to all tenants, and record; 3. check every
+    tenant, before any change; 4. compare; 5. prepare: the first failure rolls everything back; 6. record the decision
+    durably; 7. commit everywhere.
     """
     sources = sources_of(from_tenant_id, steps, version)
     if previewed is not None and digests_of(sources) != previewed.prompts:

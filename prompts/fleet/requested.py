@@ -18,7 +18,11 @@ from tenants.types import BatchProgress, OnBatchProgress
 
 
 def copy_requested(*, tenant_id: str, arguments: Mapping[str, Any], on_step: OnStep) -> dict[str, Any]:
-    """Preview a copy, or carry out one that was previewed. `tenants.requests.prompt_copies` makes the arguments."""
+    """Preview a copy, or carry out one that was previewed; return the result for the request.
+
+    `tenants.requests.prompt_copies` makes the arguments. Raises `PromptsNotCopied` if there are problems, or what
+    `prompt_copy_preview` or `prompt_copy` raises.
+    """
     chosen = {
         "from_tenant_id": tenant_id,
         "tenant_ids": arguments["tenants"],

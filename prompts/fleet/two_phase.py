@@ -183,7 +183,7 @@ def _commit(batch: Batch) -> CopyReport:
 
 
 def _roll_back(batch: Batch) -> CopyReport:
-    """Roll back everything that is prepared, and return the report."""
+    """Roll back everything that is prepared, and return the report; `tenant recover` ends what cannot be ended now."""
     if not batch_decide(batch.record, BatchStatus.ROLLING_BACK):
         return batch.report("unfinished")
     problems = _end_prepared(batch, "roll back", commit=False)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 
 class Change(TypedDict):
-    """What a copy changed for one step of one tenant: the active versions before and after, with their ids.
+    """What a copy or its undo changed for one step of a tenant: the active versions before and after, with their ids.
 
     Numbers and ids are None if there was, or is, no active version.
     """

@@ -417,7 +417,10 @@ class RunActions(ReadOnlyAdmin):
         return is_action(request) or transition.allows(*_state_of(request, object_id))
 
     def _change(self, request: HttpRequest, run_id: str, service: Callable[..., Run], done: str) -> HttpResponse:
-        """Call the service, and show its error or `done`; also say so if the run now waits for a review."""
+        """Call the service, and show its error or `done`.
+
+        Unless the service pauses, also say so if the run now waits for a review.
+        """
         try:
             run = service(tenant_id=current_tenant().id, run_id=run_id)
         except SeoGenError as error:

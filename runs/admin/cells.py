@@ -52,7 +52,7 @@ def elapsed(run: Run, now: datetime) -> str:
 
 
 def count(number: int | None) -> str | None:
-    """Format a count with thousands separators."""
+    """Format a count with thousands separators; None stays None."""
     return None if number is None else f"{number:,}"
 
 
@@ -67,7 +67,7 @@ def money(amount: Decimal | None, unpriced_steps: int, unknown_calls: int) -> st
 
 
 def exact_usd(amount: Decimal | None) -> str | None:
-    """Format US dollars with all their decimal places, and at least as many as `dollars` shows."""
+    """Format US dollars with all their decimal places, and at least as many as `dollars` shows; None stays None."""
     if amount is None:
         return None
     return dollars(amount) if amount == amount.quantize(CENT_HUNDREDTH) else f"{amount.normalize():f}"

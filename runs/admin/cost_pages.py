@@ -187,7 +187,7 @@ def _budget_line(budget: Decimal | None, chosen: Chosen, by: str, today: date) -
 
 
 def _with_empty_days(rows: Sequence[CostRow], chosen: Chosen, today: date) -> Sequence[CostRow]:
-    """Return a row for each day up to today, with or without calls; none if no day has any.
+    """Return a row for each chosen day up to today, with or without calls; none if no day has any.
 
     If there are more days than the chart can show, return only the newest, one more than fits.
     """

@@ -101,7 +101,7 @@ def _problem(run: Run, steps: Sequence[Step]) -> str | None:
 
 
 def _advice(run: Run, steps: Sequence[Step]) -> str:
-    """Return what a person can do about the run's state; "" if there is nothing to do."""
+    """Return what a person can do so that the run continues; "" if no one has to act."""
     match run.status, run.pause_cause:
         case RunStatus.FAILED, _cause:
             return _("If an error was the cause, correct it. A retry continues with the step that failed.")

@@ -89,7 +89,7 @@ def review_page(admin: StaffAdmin, request: HttpRequest) -> HttpResponse:
 
 
 def _asked(waiting: QuerySet[Run], asked: str | None) -> Run | None:
-    """Return the run with this id if it waits for a review, even if it is too far back to be listed."""
+    """Return the run with this id if it waits for a review, even too far back to be listed; otherwise None."""
     try:
         return waiting.filter(pk=UUID(asked)).first() if asked else None
     except ValueError:

@@ -206,7 +206,7 @@ def _partly_started(report: SeriesReport, count: int) -> str:
 
 
 def _shown(error: InvalidRunList) -> list[str]:
-    """Return the sentences about the first wrong lines, how many more there are, and what to do."""
+    """Return sentences: the first wrong lines, how many more there are, what to do, and that no run was started."""
     shown = error.problems[:SHOWN_PROBLEMS]
     more = len(error.problems) - len(shown)
     if more:
@@ -229,7 +229,7 @@ def _money(amount: Any) -> str:
 
 
 def _sum(amount: Any, found: Estimate) -> str:
-    """Return an amount as text: "at least" that much if part of it is unknown."""
+    """Return an amount as text: "at least" that much if part of it is unknown, "unknown" if all of it is."""
     return at_least(_money(amount), amount is not None and not found.is_complete)
 
 

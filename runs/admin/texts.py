@@ -143,7 +143,7 @@ def _versions_of(chosen: Text | None, texts: list[Text]) -> list[Text]:
 
 
 def _one_before(new: Text | None, texts: list[Text]) -> Text | None:
-    """Return the version that `new` replaced; if there is none, the text of an earlier step, or else any other text."""
+    """Return the version that `new` replaced, or else an earlier step's text, or any other; None if there is none."""
     if new is None:
         return None
     position = next(index for index, text in enumerate(texts) if text.key == new.key)

@@ -14,7 +14,10 @@ from runs.types import CostDocument
 
 
 def cost_text(cost: CostDocument) -> str:
-    """Describe a run's cost and cache saving; name tokens without a known price, and count calls with unknown cost."""
+    """Describe a run's cost and cache saving, and count the calls with unknown cost.
+
+    Tokens without a known price are named if others have one; if none has, the cost is "unknown".
+    """
     known = _known(cost)
     if Decimal(cost["cache_saving"] or 0) > 0:
         saved = {"known": known, "amount": _dollars(float(cost["cache_saving"] or 0))}

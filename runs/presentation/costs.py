@@ -47,6 +47,8 @@ def cost_text(row: CostRow) -> str:
 def cost_csv(by: str, rows: Sequence[CostRow]) -> str:
     """Return the rows as CSV: names are text and never formulas, numbers are plain, unknown amounts are empty.
 
+    The text begins with a byte order mark.
+
     The first column is named after `by`, and each unit has a column `UNIT_tokens`. The other columns have the names of
     the JSON document's fields. Programs can rely on these names.
     """

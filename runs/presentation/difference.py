@@ -69,7 +69,10 @@ def _rows(tag: str, before: Sequence[str], after: Sequence[str], span: Sequence[
 
 
 def _marked(old: str, new: str) -> tuple[list[Part], list[Part]]:
-    """Return the parts of a changed line, with marks on what differs."""
+    """Return the parts of a changed line, old and new, with marks on what differs; on all of it if little is alike.
+
+    Lines that are too long to compare are also marked as a whole.
+    """
     if max(len(old), len(new)) > MAX_LINE_CHARS:
         return [Part(old, True)], [Part(new, True)]
     matcher = SequenceMatcher(None, old, new, autojunk=False)

@@ -69,7 +69,7 @@ def print_runs(runs: Sequence[ListedRun], *, all_tenants: bool = False) -> None:
 
 
 def state_text(run: ListedRun) -> str:
-    """Return the run's status and age, such as "running, created 5 min ago", and whether an output is truncated."""
+    """Return the run's status, how long ago it was created, paused or ended, and whether an output is truncated."""
     age = {"age": duration(run["age_s"])}
     text = {
         RunStatus.PENDING: _("pending, created %(age)s ago"),

@@ -28,7 +28,8 @@ def run_create(
     """Create a run, wake a worker for its first step, and return the run.
 
     1. check the configuration and pin steps, models and prompts; 2. check that the broker answers; 3. mark the tenant
-    for the sweep; 4. insert run, steps and audit entry in one transaction; 5. send the wake-up after the commit.
+    for the sweep; 4. insert run, steps and audit entry and mark the prompts as used, in one transaction; 5. send the
+    wake-up after the commit.
     With `hold`, or if the first step needs a review, the run begins paused, and 2 and 5 are left out.
     If a run has the id `run_id` already, such as one from the same form sent twice, that run is returned as it is.
     Raises `TenantError`, `InvalidRunConfig`, `LLMError`, `PromptError` or `BrokerUnavailable`, having created nothing.

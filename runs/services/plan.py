@@ -23,11 +23,12 @@ from runs.types import PinnedFallback, PinnedStep
 
 
 def plan_run(*, alias: str, config: RunConfig) -> list[PinnedStep]:
-    """Return the steps of a run in order, each with its provider, model and prompt.
+    """Return the steps of a run in order, each with its model, output limit, prompt and fallbacks.
 
-    1. choose the steps; 2. resolve each step's model, and check its provider's key; 3. find each step's active prompt;
-    4. check that inputs and earlier outputs supply the variables that the prompts require, in the declared types, and
-    that a prompt uses each input; 5. resolve the fallbacks. Raises `InvalidRunConfig`, `PromptError` or `LLMError`.
+    1. choose the steps; 2. resolve each step's model and output limit, and check its provider's key; 3. find and check
+    each step's active prompt; 4. check that inputs and earlier outputs supply the variables that the prompts require,
+    in the declared types, and that a prompt uses each input other than keyword and language; 5. resolve the fallbacks.
+    Raises `InvalidRunConfig`, `PromptError` or `LLMError`.
     """
     steps = _chosen_steps(config)
     overrides = {row.step: row for row in StepOverride.objects.using(alias).all()}
@@ -149,8 +150,8 @@ def _fallbacks_of(
 ) -> tuple[PinnedFallback, ...]:
     """Return the step's fallbacks that can be resolved now, in order, each once and without the step's own model.
 
-    Fallbacks belong to the pipeline's own route. If the run or the tenant chose a route, the result is empty: no one
-    has agreed to send the texts elsewhere. Keys are checked when a fallback is used.
+    Fallbacks belong to the pipeline's own route. If the run or the tenant chose a provider, class or model, the result
+    is empty: no one has agreed to send the texts elsewhere. Keys are checked when a fallback is used.
     """
     if choice and (choice.provider or choice.model_class or choice.model):
         return ()

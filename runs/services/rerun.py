@@ -69,7 +69,10 @@ def rerun(
 
 
 def _reset(alias: str, first: Step, again: Sequence[Step], comment: str | None) -> None:
-    """Make the steps due again, and withdraw approvals of later steps, which were given for the replaced outputs."""
+    """Reset the steps to be run again, and withdraw the approvals of all but the first, given for the old outputs.
+
+    A step that has an output or is running gets a new version.
+    """
     for step in again:
         is_first = step.pk == first.pk
         columns: dict[str, object] = {**FRESH, **NO_OUTPUT}

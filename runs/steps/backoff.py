@@ -13,8 +13,8 @@ LONGEST_ASKED_S = 86_400.0
 def delay_s(attempt: int, asked_s: float | None, jitter: float | None = None) -> float:
     """Return the seconds to wait after failed attempt number `attempt` (from 1).
 
-    `asked_s` is the provider's Retry-After, used as a minimum. `jitter` (0 to 1, random by default) spreads the retries
-    of steps that failed at the same time.
+    `asked_s` is the delay that the provider asks for, if any: a minimum, up to `LONGEST_ASKED_S`. `jitter` (0 to 1,
+    random by default) spreads the retries of steps that failed at the same time.
     """
     spread = 0.5 + (random.random() if jitter is None else jitter) / 2
     own = min(FIRST_S * 2.0 ** min(attempt - 1, 20), LONGEST_S) * spread

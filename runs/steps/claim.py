@@ -71,11 +71,13 @@ def step_claim(
     """Claim the step for `owner` (a worker's name), and return the claim; return None if the step is not claimed.
 
     1. lock run and step if the run is pending or running, and the step is its current one, waits for no review, and is
-    due or lapsed: a second worker waits for the lock, and then finds that the step is neither; 2. if the step's model
-    can no longer be used, but a fallback can, move the step to the fallback and wake a worker instead; 3. compare and
-    set: increment the token, start the lease; 4. if too many workers in a row were lost with the step, fail it instead;
-    5. write the audit entries. `route` is that of the worker's turn: a turn of a route that the step has left gives no
-    right to execute it. None: the worker has no turn.
+    due or lapsed: a second worker waits for the lock, and then finds that the step is neither; 2. if the model of a
+    pending step can no longer be used, but a fallback can, and no call may have used tokens, move the step to the
+    fallback and wake a worker instead; 3. compare and set: increment the token, start the lease, and store the prices
+    unless the step keeps its own; 4. mark the open calls of a lost worker as unknown, and if too many workers in a row
+    were lost with the step, fail it instead; 5. mark a pending run as running, and write the audit entries. `route` is
+    that of the worker's turn: a turn of a route that the step has left gives no right to execute it. None: the worker
+    has no turn.
     """
     with transaction.atomic(using=alias):
         found = lock_claimable(alias, run_id, step)
@@ -105,7 +107,7 @@ def step_claim(
 
 
 def _is_rerouted(alias: str, tenant_id: str, row: Step, model: ResolvedModel | None) -> bool:
-    """Move the locked step to a fallback if its model can no longer be used; return whether it was moved.
+    """Move the locked step, if pending, to a fallback if its model can no longer be used; return whether it was moved.
 
     A step that is not moved is executed with its own model, as long as the catalogue has it.
     """

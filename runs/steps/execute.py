@@ -68,9 +68,10 @@ def step_execute(*, tenant_id: str, run_id: UUID, step: str, owner: str, turn: T
 
     1. in the tenant's context, claim the step, render its prompt and record the call; 2. outside it, call the model
     while the lease is renewed: no transaction and no connection is held; 3. in the context again, complete the step.
-    A failure is recorded on the step, which is then retried or fails; if a budget allows no call, the run is paused.
-    Raises `TenantError` or one of `UNUSABLE` if the tenant cannot be used, or if the outcome cannot be recorded; the
-    sweep then wakes another worker, once the lease has lapsed if the step was claimed.
+    If an earlier attempt has left an output, it is adopted without a call; if the worker is stopping or the run was
+    paused, the step is returned. A failure is recorded on the step, which is then retried or fails; if a budget allows
+    no call, the run is paused. Raises `TenantError` or one of `UNUSABLE` if the tenant cannot be used, or if the
+    outcome cannot be recorded; the sweep then wakes another worker, once the lease has lapsed if the step was claimed.
     """
     flight: Flight | None = None
     try:

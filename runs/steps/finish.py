@@ -88,10 +88,11 @@ def step_complete(
 
     1. reject a claim that is no longer current; 2. write the files: after a crash from here on, the next attempt adopts
     the output; 3. lock, check the claim again, and replace files that belong to no attempt; 4. settle the calls, update
-    step, artifact and run, and write the audit entries; 5. send the next wake-up after the commit. `llm_seconds` is the
-    model's response time; `adopted` means that an earlier attempt wrote the output. `call` is this attempt's call. If
-    another attempt has written an output in the meantime, that output is kept, and both calls are counted. Raises
-    `LeaseLost` or `StorageError`, having changed no rows.
+    step, artifact and run, and write the audit entries; 5. after the commit, wake a worker for the next step, or update
+    the run summary if the run is completed or paused. `llm_seconds` is the model's response time; `adopted` means that
+    an earlier attempt wrote the output. `call` is this attempt's call. If another attempt has written an output in the
+    meantime, that output is kept, and both calls are counted. Raises `LeaseLost` or `StorageError`, having changed no
+    rows.
     """
     _require_current(alias, claim)
     stored = store_output(claim, output)
@@ -122,7 +123,7 @@ def step_retry(
 ) -> None:
     """Schedule a retry in `delay_s` seconds, with `max_output_tokens` if given. Raises `LeaseLost`.
 
-    `reason` is shown to staff.
+    If the run is paused, no worker is woken. `reason` is shown to staff.
     """
     with transaction.atomic(using=alias):
         row, _following = locked(alias, claim)
@@ -223,7 +224,7 @@ def end_call(alias: str, claim: Claim, call: EndedCall) -> None:
 def locked(alias: str, claim: Claim) -> tuple[Step, Following | None]:
     """Lock the claimed step and its run; return the step and the run's next step, which is None after the last.
 
-    Raises `LeaseLost` unless the claim is current.
+    Raises `LeaseLost` if the claim is no longer current, or the run has failed.
     """
     found = lock_claimed(alias, claim)
     if found is None:

@@ -125,7 +125,10 @@ class InFlight:
         return True
 
     def _renew_all(self, renewers: ThreadPoolExecutor) -> None:
-        """Renew all turns and leases. What has not begun when the next beat is due is left to that beat."""
+        """Renew all turns, and the leases of each tenant whose last renewal has ended.
+
+        What has not begun when the next beat is due is left to that beat.
+        """
         flights = defaultdict(list)
         renew([flight.turn for flight in self._all() if flight.turn])
         for flight in self._all():
@@ -139,7 +142,10 @@ class InFlight:
         self._begun |= late
 
     def _renew(self, tenant_id: str, flights: list[Flight]) -> None:
-        """Renew the leases of one tenant's flights. A failure is logged; the lease outlives two of them."""
+        """Renew the leases of one tenant's flights, and note the claims that were lost.
+
+        A failure is logged; the lease outlives two of them.
+        """
         try:
             with tenant_context(tenant_id) as alias:
                 lost = leases_renew(alias=alias, claims=[flight.claim for flight in flights])

@@ -31,7 +31,8 @@ class Work:
 def prepare(*, alias: str, claim: Claim) -> Work:
     """Render the step's prompt from the run's inputs and earlier outputs, and look for a finished output.
 
-    Raises `PromptError` or `RunError` (both final), `SandboxUnavailable` or `StorageError` (a retry may succeed).
+    Raises `SandboxUnavailable` or `StorageError` (a retry may succeed), or another `PromptError` or a `RunError` (both
+    final).
     """
     prompt = claim.prompt
     if prompt is None:

@@ -7,7 +7,7 @@ from llm.types import ModelPrices, ResolvedModel
 
 
 class PriceSnapshot(TypedDict):
-    """The columns of a step that hold prices; None for a price that is not known."""
+    """The columns of a step that hold prices. An unknown one is missing from `prices`, and None in its own column."""
 
     # By unit, exact (`ModelPrices.as_document`).
     prices: dict[str, object]

@@ -83,9 +83,9 @@ class Following:
 
 
 def lock_claimable(alias: str, run_id: UUID, step: str) -> tuple[Step, bool] | None:
-    """Lock the step and return it, with its run and prompt, and whether it is the last; None if it cannot be claimed.
+    """Lock the step and its run; return the step, and whether it is the last, or None if it cannot be claimed.
 
-    Reads only the columns that a claim needs.
+    The step has its run and prompt, each with only the columns that a claim needs.
     """
     found = fetch_one(alias, LOCK_CLAIMABLE, {"run": run_id, "step": step})
     if found is None:
@@ -98,7 +98,10 @@ def lock_claimable(alias: str, run_id: UUID, step: str) -> tuple[Step, bool] | N
 
 
 def lock_claimed(alias: str, claim: Claim) -> tuple[Step, Following | None] | None:
-    """Lock the claimed step and return it, with its run, and the run's next step; None if it no longer exists."""
+    """Lock the claimed step and its run; return the step, and the run's next step, which is None after the last.
+
+    Returns None if the step no longer exists. Does not check whether the claim is current.
+    """
     found = fetch_one(alias, LOCK_CLAIMED, {"id": claim.step_id, "run": claim.run_id, "step": claim.step})
     if found is None:
         return None

@@ -65,10 +65,10 @@ class Reconciliation:
 
 
 def run_reconcile(*, tenant_id: str | None, check: bool = False) -> list[Reconciliation]:
-    """Rebuild the summaries of the given tenant, or of all active and suspended ones; with `check`, only compare.
+    """Rebuild wrong summaries of the given tenant, or of all active and suspended ones; with `check`, only compare.
 
-    If all are reconciled, a tenant that cannot be reached does not stop the others; its `problem` says why. If one is
-    given, its error is raised instead.
+    If all are reconciled, a tenant with an error does not stop the others; its `problem` says why. If one is given, its
+    error is raised instead.
     """
     return reconciled(tenant_id, lambda tenant: _tenant_reconcile(tenant, check=check), Reconciliation)
 
@@ -78,8 +78,8 @@ def reconciled(
 ) -> list[Found]:
     """Call `reconcile` for one tenant, or for all active and suspended ones, and return the results.
 
-    With a `tenant_id`, an error of `reconcile` is raised. Otherwise, the result for a tenant with an error is
-    `failed(id, problem=…)`, and the others are still reconciled.
+    With a `tenant_id`, an error of `reconcile` is raised. Otherwise, the result for a tenant with a `SeoGenError` or a
+    database error is `failed(id, problem=…)`, and the others are still reconciled.
     """
     if tenant_id:
         return [reconcile(tenant_get(tenant_id))]
@@ -165,7 +165,7 @@ def _batches(alias: str, tenant_id: str) -> Iterator[_Batch]:
 
 
 def _waiting(alias: str, run_ids: Collection[UUID]) -> set[UUID]:
-    """Return those of the runs whose summaries became outdated within the last few sweeps; a sweep will write them."""
+    """Return those of the runs that changed within the last few sweeps and whose summaries a sweep is yet to write."""
     if not run_ids:
         return set()
     recent = Now() - timedelta(seconds=SWEEPS * settings.RUN_SWEEP_INTERVAL_S)
@@ -176,7 +176,8 @@ def _waiting(alias: str, run_ids: Collection[UUID]) -> set[UUID]:
 def _confirmed(alias: str, tenant_id: str, run_ids: Collection[UUID]) -> dict[UUID, Difference]:
     """Return the differences that were not caused by reading the two databases at different times.
 
-    A run that is the same before and after its summary is read was the same in between.
+    Those that a sweep will remove (`_waiting`) are left out. A run that is the same before and after its summary is
+    read was the same in between.
     """
     if not run_ids:
         return {}

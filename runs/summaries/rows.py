@@ -104,7 +104,7 @@ def read_outdated(alias: str, run_id: UUID) -> list[Row]:
 
 
 def present_rows(tenant_id: str, **runs: object) -> dict[UUID, Row]:
-    """Return {run id: summary} of the tenant from the control database; `runs` are conditions of a filter."""
+    """Return {run id: summary} of the tenant from the control database; `runs` are filters on `RunSummary`."""
     found = RunSummary.objects.using(CONTROL).filter(tenant_id=tenant_id, **runs)
     return {row[0]: Row(*row) for row in found.values_list(*COLUMNS)}
 

@@ -13,8 +13,9 @@ from runs.turns.types import Freed, Outcome, Taken, Turn, Waiting
 
 
 def enqueue(waiting: Waiting, *, delay_s: float | None = None) -> None:
-    """Put a step into its tenant's queue, after `delay_s` seconds if given; only once, however often this is called.
+    """Put a step into its tenant's queue for its route, after `delay_s` seconds if given.
 
+    A step that is in that queue already keeps its place.
     If the server cannot be reached, nothing happens: the step's message, or else the sweep, leads a worker to the step.
     """
     with suppress(Unavailable):
@@ -22,7 +23,7 @@ def enqueue(waiting: Waiting, *, delay_s: float | None = None) -> None:
 
 
 def take(*, own: Waiting | None = None) -> Taken:
-    """Take the turn of the step that may start now and is the fairest choice.
+    """Take a turn for the fairest choice among the steps that may start now, if there is one.
 
     `own` is the step that the worker's message names. If no step is waiting, `own` is put into its queue first, since
     the queues may have been lost, or the sender may not know them. The limits apply to it too. If the server cannot be

@@ -44,7 +44,8 @@ class Process:
     def take_locally(self, own: Waiting | None) -> Turn | None:
         """Return a turn for `own`, or else for the oldest step in the backlog.
 
-        Returns None if there is no step, or if this process holds enough turns; `own` is then kept in the backlog.
+        Returns None if there is no step, or if this process holds enough turns; `own` is then kept in the backlog,
+        unless that is full.
         """
         with self.lock:
             if own is not None:

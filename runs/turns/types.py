@@ -93,7 +93,7 @@ class WaitReason:
 
 @dataclass(frozen=True)
 class RouteLoad:
-    """A model's calls and the state of its breaker."""
+    """How many steps are waiting for a model and in flight with it, and the state of its breaker."""
 
     route: str
     waiting: int

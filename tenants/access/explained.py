@@ -37,7 +37,7 @@ OWN, OTHERS, ALL = "own", "others", "all"
 
 
 def roles_explained() -> dict[str, Any]:
-    """Return {"roles": names, "parts": [(title, lines)]}; a line is (text, whether each role allows it, in order)."""
+    """Return {"roles": names, "parts": [(title, lines)]}; a line is (text, [whether each role allows it])."""
     parts: dict[str, list[tuple[str, list[bool]]]] = {OWN: [], OTHERS: [], ALL: []}
     for text, permission in LINES:
         held = roles_with(permission)

@@ -22,7 +22,7 @@ def tenants_visible(user: User | AnonymousUser) -> QuerySet[Tenant]:
 
 
 def tenants_permitted(user: User | AnonymousUser, *permissions: str) -> QuerySet[Tenant]:
-    """Return the tenants for which `user` has one of the permissions, or any role if none is given."""
+    """Return the tenants for which `user` has one of the permissions, or any role if none is given; no tombstones."""
     grants = grants_of(user)
     if grants is None or not user.is_staff:
         return Tenant.objects.none()
@@ -45,9 +45,9 @@ def groups_permitted(user: User | AnonymousUser, permission: str) -> QuerySet[Te
 
 
 def is_permitted(user: User | AnonymousUser, permission: str, tenant_id: str) -> bool:
-    """Return whether the tenant exists and `user` has the permission for it; with "", whether for all tenants at once.
+    """Return whether `user` has the permission for the tenant; False if there is no such tenant, or only a tombstone.
 
-    For all tenants, `user` must have the permission by a role for all tenants, or be a superuser.
+    With "" as id, return whether `user` has it for all tenants: by a role for all tenants, or as a superuser.
     """
     grants = grants_of(user)
     if grants is None or not user.is_staff:

@@ -199,7 +199,7 @@ def _badge(row: Approval) -> SafeString:
 
 
 def _consequences(row: Approval) -> list[str]:
-    """Return what the requested operation would do, as lines of text."""
+    """Return what the requested operation would do, or why that cannot be found out, as lines of text."""
     given = row.arguments
     match row.kind:
         case ApprovalKind.DELETE:

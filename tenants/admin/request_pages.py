@@ -120,7 +120,7 @@ def _is_valid(form: OperationForm) -> bool:
 
 
 def page_of(kind: RequestKind, tenant: Tenant | None) -> Page:
-    """Return the texts of the page for this kind of operation."""
+    """Return the texts of the page for this kind of operation. Raises `ValueError` for copies of prompts and undos."""
     name = {"id": tenant.id, "name": tenant.name} if tenant else {}
     match kind:
         case RequestKind.BACKUP:

@@ -259,7 +259,7 @@ class TenantAdmin(TenantOperations, ReadOnlyAdmin):
         return self._may_change_status(request, object_id, TenantStatus.SUSPENDED)
 
     def has_limit_permission(self, request: HttpRequest, object_id: object = None) -> bool:
-        """Return whether to offer the change: not for a tenant deleted or being deleted.
+        """Return whether to offer changes of limit and budgets: not for a tenant that is deleted or being deleted.
 
         On a POST, the service checks the status.
         """

@@ -57,7 +57,7 @@ def _require_good(approval: Approval) -> None:
 
 
 def _use_up(approval: Approval, digest: str, used_for: str) -> None:
-    """Mark the approval as used, in the caller's transaction. Of two uses at the same time, one is refused."""
+    """Mark the approval as used, in the caller's transaction, and record it. Of two uses at a time, one is refused."""
     rows = Approval.objects.using(CONTROL).filter(
         pk=approval.pk, status=ApprovalStatus.APPROVED, digest=digest, used_at=None, expires_at__gt=Now()
     )

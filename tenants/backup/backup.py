@@ -155,9 +155,10 @@ def backup_make(
 
     Raises `BackupFailed`, `TenantBusy`, `TenantUnfinished` or `FleetUnfinished`.
 
-    1. record the backup; 2. open a snapshot; 3. dump the database; 4. copy files; 5. write the manifest (the last file,
-    since a backup without a manifest counts as incomplete); 6. complete the record. After a failure, the files are
-    removed and the record is marked as failed; if the files cannot be removed now, `tenant recover` does both.
+    1. record the backup; 2. open a snapshot; 3. dump the database and, at the same time, read what the manifest says of
+    it; 4. copy files if `with_storage`; 5. write the manifest (the last file, since a backup without a manifest counts
+    as incomplete); 6. complete the record. After a failure, the files are removed and the record is marked as failed;
+    if the files cannot be removed now, `tenant recover` does both.
     """
     with backup_lock(tenant.id):
         require_finished(tenant.id)
@@ -175,7 +176,8 @@ def recorded(
 ) -> Iterator[Backup]:
     """Record the backup that the block makes; if the block fails, remove the files and mark the record as failed.
 
-    If the files cannot be removed, the record stays for `tenant recover`. `failing_as` says which error is raised.
+    If the files cannot be removed, the record stays unfinished, and `tenant recover` does both. `failing_as` says which
+    error is raised.
     """
     backup = _begin(tenant, place, name, kind=kind, made_as=made_as, recipient=recipient)
     try:
@@ -304,7 +306,7 @@ def _write_storage(place: Place, backup: Backup, tenant_id: str) -> ManifestFile
 
 
 def manifest_of(tenant: Tenant, backup: Backup, taken: Snapshot, account: Account, **parts: Any) -> Manifest:
-    """Return the manifest; `parts` are the manifest's fields that describe files."""
+    """Return the manifest; `parts` are its fields `file`, `storage` and, for an export, `parts`."""
     return Manifest(
         tenant_id=tenant.id,
         name=tenant.name,
@@ -344,7 +346,7 @@ def _tools(server_version: int) -> str:
 
 
 def backup_complete(backup: Backup, manifest: Manifest) -> None:
-    """Mark the backup's record as completed, and store the manifest in it."""
+    """Mark the backup's record as completed, and store the manifest in it, without the list of artifacts."""
     storage_bytes = manifest.storage.size_bytes if manifest.storage else 0
     # Omit the list of files, which is in the manifest file; a thousand such lists would fill the control database.
     kept = manifest.model_dump(mode="json", exclude={"artifacts"})

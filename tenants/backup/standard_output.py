@@ -25,7 +25,7 @@ PLACE, NAME = "/dev", "stdout ({number})"
 
 @dataclass(frozen=True)
 class Streamed:
-    """Size and digest of the bytes written (the encrypted bytes, if a recipient was given)."""
+    """Size and digest of the bytes written: of the encrypted bytes, if the output is encrypted."""
 
     tenant_id: str
     size_bytes: int

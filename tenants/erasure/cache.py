@@ -40,7 +40,7 @@ def cache_erase(tenant_id: str) -> int:
 
 
 def _client() -> Any:
-    """Return a client for the cache server; None for other kinds of cache, which exist only within a process."""
+    """Return a client for the cache server; None for any other kind of cache, which the settings never use."""
     if "redis" not in settings.CACHES["default"]["BACKEND"]:
         return None
     return primary_client(answer_s=ANSWER_S)

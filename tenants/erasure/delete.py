@@ -94,7 +94,7 @@ def tenant_loss(*, tenant_id: str) -> Loss:
 
 
 def tenant_delete_check(*, tenant_id: str, accept_audit_loss: bool = False) -> None:
-    """Run the checks that `tenant_delete` runs before it changes anything, and raise what they raise.
+    """Run the checks that `tenant_delete` runs before it begins a deletion, and raise what they raise.
 
     Locks and approvals are not checked.
     """
@@ -144,7 +144,10 @@ def tenant_delete(
 
 
 def _begin(tenant: Tenant, accepts: list[str]) -> Erasure:
-    """Record the deletion and return the record. No batch runs meanwhile, and later batches skip the tenant."""
+    """Run the checks, record the deletion, close the tenant, and return the record.
+
+    No batch runs meanwhile, and later batches skip the tenant.
+    """
     with fleet_shared(wait_s=settings.OPERATION_WAIT_S):
         require_finished(tenant.id)
         server = _require_deletable(tenant)

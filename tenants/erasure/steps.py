@@ -2,11 +2,11 @@
 
 1. record the deletion, and close the tenant in the control database; 2. lock its role out of its database; 3. set a
 restore point in the server's WAL; 4. copy the tenant's audit log into the control database's archive; 5. list what
-exists; 6. erase its storage; 7. erase backups, exports, and supplied files in locations of backups; 8. delete messages,
-cache keys, and the control database's summaries of its runs and daily costs; 9. drop databases; 10. drop roles; 11.
-clean up once more, write the certificate, leave a tombstone; 12. rewrite the control database's tables that named the
-tenant, unless they are in use. From step 1 on, no new work on the tenant can begin, and there is no way back: an
-interrupted deletion can only be continued. docs/adr/0012-erasure.md explains the order.
+exists; 6. erase its storage; 7. erase backups, exports, and supplied files in locations of backups; 8. delete
+messages, cache keys, and the control database's summaries of its runs and daily costs; 9. drop databases; 10. drop
+roles; 11. clean up once more, write the certificate, leave a tombstone; 12. rewrite the control database's tables that
+named the tenant, unless they are in use. From step 1 on, no new work on the tenant can begin, and there is no way back:
+an interrupted deletion can only be continued. docs/adr/0012-erasure.md explains the order.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def carry_on(server_session: ServerSession, tenant: Tenant, row: Erasure, on_pro
 def failures_as_unfinished(tenant_id: str) -> Iterator[None]:
     """Turn a `SeoGenError` in the block into `DeletionUnfinished`, with the same reason and hint.
 
-    If it has no hint, add one on how to continue.
+    If it has no hint, add one on how to continue. A `DeletionUnfinished` is raised unchanged.
     """
     try:
         yield

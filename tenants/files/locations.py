@@ -216,7 +216,7 @@ def hint_of_place(error: Exception) -> str:
 
 
 def _without_keys(message: str) -> str:
-    """Return the first line of the message, with our keys and anything that looks like a key masked."""
+    """Return the first line of the message, shortened, with our keys and anything that looks like a key id masked."""
     line = next(iter(message.strip().splitlines()), "")[:SENTENCE_CHARACTERS].rstrip(". ")
     for key in (settings.AWS_ACCESS_KEY_ID, settings.AWS_SECRET_ACCESS_KEY):
         if key:
@@ -553,7 +553,10 @@ def _truncated_responses_translated() -> Iterator[None]:
 
 
 def place_at(url: str) -> Place:
-    """Return the place for a folder's path or s3://bucket/prefix; neither access nor create it."""
+    """Return the place for a folder's path or s3://bucket/prefix; neither access nor create it.
+
+    Raises `PlaceError` for "-", and for an S3 URL without a bucket.
+    """
     _require_no_stream(url)
     if url.startswith(S3_SCHEME):
         bucket, _slash, prefix = url.removeprefix(S3_SCHEME).partition("/")

@@ -131,7 +131,7 @@ def digests_of(files: Iterable[File]) -> Iterator[tuple[str, str]]:
 
 
 def matching(files: Iterable[File], digests: Mapping[str, str | None]) -> Iterator[File]:
-    """Yield the files whose content matches the digest given for their name."""
+    """Yield the files whose content matches the digest given for their name; use each one before the next."""
     for name, content in files:
         wanted = digests.get(name)
         if wanted is None:
@@ -148,8 +148,8 @@ def matching(files: Iterable[File], digests: Mapping[str, str | None]) -> Iterat
 def extract_all(tar: tarfile.TarFile, target: Path) -> None:
     """Extract everything into `target`; raise `tarfile.TarError` for a member that would end up outside it.
 
-    Uses the standard library's "data" filter if this Python has it (3.11.4 and newer). Otherwise, also raises
-    `tarfile.TarError` for a member that is neither a file nor a folder.
+    Uses the standard library's "data" filter if this Python has it (3.11.4 and newer), which also refuses devices.
+    Otherwise, any member that is neither a file nor a folder is refused too.
     """
     if hasattr(tarfile, "data_filter"):
         tar.extractall(target, filter="data")

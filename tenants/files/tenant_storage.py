@@ -1,7 +1,7 @@
 """Tenants' files in Django's storage "artifacts" (file system or S3), by path. Each tenant has its own prefix.
 
-Code that works for one tenant uses `runs.storage`, which builds and checks paths; this module does not check the paths
-that it is given.
+Code that works for one tenant uses `runs.storage`, which builds and checks paths; what reads and writes here does not
+check whose path it is given.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The lock that a batch of tenants holds, and its record. The lock dies with its process; the record stays.
 
-A batch that has not ended while no one holds the lock was interrupted; `tenants.unfinished` completes it or rolls it
+A batch that has not ended while no batch holds the lock was interrupted; `tenants.unfinished` completes it or rolls it
 back.
 """
 
@@ -153,7 +153,8 @@ def batch_decide(batch: MigrationBatch, decision: BatchStatus) -> bool:
     """Write the decision, COMMITTING or ROLLING_BACK, durably; return False if it comes too late.
 
     The first decision wins, even if a process lost its connection, and with it the lock. Repeating that decision
-    changes nothing and returns True, also after another process has rolled the batch back and ended it.
+    changes nothing and returns True, also after another process has rolled the batch back and ended it, but not once
+    the batch is completed.
     """
     with transaction.atomic(using=CONTROL):
         row = MigrationBatch.objects.using(CONTROL).select_for_update().get(pk=batch.pk)

@@ -1,8 +1,8 @@
 """Migrate the databases of all tenants, or of one, to this code's version, all or nothing.
 
 Two-phase commit (docs/adr/0008-fleet-migrations.md): each tenant's transaction is prepared, then the decision is
-written to the control database, then all are committed. Before the decision no tenant has changed; after it, prepared
-transactions are only ever committed.
+written to the control database, then all are committed. Before a decision to commit, no tenant has changed; after it,
+prepared transactions are only ever committed.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ def tenant_migrate(
     operation must be recovered first. Any other error is raised after the batch has been rolled back, or becomes
     `FleetUnfinished` if that fails or comes too late.
 
-    1. lock and record; 2. check every tenant, before any change; 3. rehearse, once per server and history, in a scratch
-    database; 4. set a restore point on each server, except in a dry run; 5. prepare: the first failure rolls everything
-    back; 6. record the decision durably; 7. commit everywhere.
+    1. lock and record; 2. check every tenant, before any change; 3. check the servers, and rehearse once per server and
+    history, in a scratch database; 4. set a restore point on each server, except in a dry run; 5. prepare: the first
+    failure rolls everything back; 6. record the decision durably; 7. commit everywhere.
     """
     with fleet_lock():
         require_fleet_finished()

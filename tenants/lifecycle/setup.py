@@ -32,8 +32,8 @@ def control_setup(*, verbosity: int = 0) -> list[str]:
 
     1. check the encryption keys, and the rights of the control database's roles and of the main server's administrator:
     raise `EncryptionKeyError` or `ServerError` before anything is changed; 2. apply the migrations; 3. register the
-    main server, set up every server, and report those that cannot be set up; 4. update the catalogue of models, and
-    drop unused templates. Safe to repeat.
+    main server and store where its WAL is archived, set up every server, and report those that cannot be set up;
+    4. insert what is missing from the catalogue of models, and drop unused templates. Safe to repeat.
     """
     require_keys()
     control_rights_require()
@@ -54,9 +54,10 @@ def control_setup(*, verbosity: int = 0) -> list[str]:
 
 
 def server_register(*, name: str, admin_url: str) -> DatabaseServer:
-    """Record a server, or its new address, and return it; the URLs of the tenants on it are updated.
+    """Set up a server, record it or its new address, and return it; the URLs of the tenants on it are updated.
 
-    Raises `ServerURLRefused`, or `ServerError` if the server cannot be used.
+    Does nothing if the address is already recorded. Raises `ServerURLRefused`, or `ServerError` if the server cannot
+    be used.
     """
     require_server_url(admin_url)
     server = DatabaseServer.objects.using(CONTROL).filter(pk=name).first()
@@ -128,7 +129,7 @@ def _applied() -> set[str]:
 
 
 def _record_migrations(applied: set[str]) -> None:
-    """Record in the log which migrations were applied. This comes afterwards, since one of them creates the log."""
+    """Record in the control log which migrations were applied: afterwards, since one of them creates that log."""
     if applied:
         details: dict[str, object] = {"migrations": sorted(applied)}
         with transaction.atomic(using=CONTROL):

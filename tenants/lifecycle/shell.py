@@ -33,7 +33,8 @@ REACHABLE = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
 def tenant_dbshell(*, tenant_id: str, owner: bool, arguments: Sequence[str]) -> int:
     """Run psql in the tenant's database, as its role or as the owner, and return psql's exit status.
 
-    The password is passed in the environment, never in the arguments.
+    The password is passed in the environment, never in the arguments. Raises `UnknownTenant`, `TenantUnfinished`,
+    `FleetUnfinished`, `TenantWithoutServer` (only with `owner`), or `TenantError` if psql is not installed.
     """
     tenant = tenant_get(tenant_id)
     require_finished(tenant_id)

@@ -79,12 +79,13 @@ class Checked:
 
 
 def tenant_statuses(*, tenant_id: str | None = None, check: bool = False) -> list[TenantHealth]:
-    """Return the health of each tenant, or of the named one. Raises `UnknownTenant`; poor health is not an error.
+    """Return the health of each existing tenant, or of the named one. Raises `UnknownTenant`; poor health is no error.
 
     With `check`, connect to each that is active or suspended, several at a time: as the tenant, to prove that its
-    database can be reached, and as the owner, to compare its schema. The comparison is skipped while a batch is
-    running or unfinished, since it would wait for the batch's locks. Also look for changes to the tenants' roles. With
-    or without `check`, prepared transactions that are not seo-gen's count as problems (`_with_prepared`).
+    database can be reached, and as the owner, to compare its schema and store the result. The comparison is skipped
+    while a batch is running or unfinished, since it would wait for the batch's locks. Also look for changes to the
+    tenants' roles. With or without `check`, prepared transactions that are not seo-gen's count as problems
+    (`_with_prepared`).
     """
     tenants = _tenants(tenant_id)
     checked: dict[str, Checked] = {}

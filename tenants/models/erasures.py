@@ -25,7 +25,10 @@ class ErasurePhase(models.TextChoices):
 
 
 class Erasure(models.Model):
-    """The erasure of one tenant. The row is never removed: it blocks the tenant's return and holds the certificate."""
+    """The erasure of one tenant. The row is never removed, and holds the certificate.
+
+    Because of it, the tenant's data can be restored or imported again only if a reason is given.
+    """
 
     operation = models.OneToOneField(
         TenantOperation, primary_key=True, on_delete=models.PROTECT, related_name="erasure", verbose_name=_("operation")

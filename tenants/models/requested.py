@@ -29,7 +29,8 @@ class RequestKind(models.TextChoices):
 class RequestStatus(models.TextChoices):
     """requested → running → done, failed, refused or unfinished; running → requested if a worker has to wait.
 
-    refused: nothing was changed. unfinished: the operation stopped midway; recovering it makes it requested again.
+    refused: nothing was changed. unfinished: the operation began but did not end; recovering it makes the request
+    `requested` again.
     """
 
     REQUESTED = "requested", _("waiting")

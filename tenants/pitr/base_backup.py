@@ -88,8 +88,8 @@ def cluster_backup(
 def cluster_backups_recover() -> list[BaseBackup]:
     """Mark unfinished base backups of killed processes as failed and remove their files; return these backups.
 
-    Skips servers whose base backups another process is making or removing, and backups whose location is unreachable or
-    whose files cannot be removed.
+    A pg_basebackup that is still running is ended. Skips servers whose base backups another process is making or
+    removing, and backups whose location is unreachable or whose files cannot be removed.
     """
     ended = []
     for backup in _running().select_related("server"):

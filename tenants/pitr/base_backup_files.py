@@ -121,7 +121,7 @@ def limits(folder: Path, version: int) -> dict[str, int]:
 
 
 def verify(folder: Path, version: int) -> None:
-    """Verify every file's checksum and the WAL that the backup needs. Raises `ToolError`."""
+    """Compare the files with the backup's manifest, and check the WAL that it needs. Raises `ToolError`."""
     programs.run([programs.program("pg_verifybackup", version, exact=True), "--quiet", folder], {})
 
 
@@ -177,7 +177,7 @@ def manifest_fetch(backup: BaseBackup, target: Path) -> None:
 
 
 def remove(backup: BaseBackup) -> None:
-    """Remove the backup's files, including those of a killed attempt. Raises `PlaceError` or `OSError`."""
+    """Remove the backup's files, including those of an interrupted attempt. Raises `PlaceError` or `OSError`."""
     place = place_at(backup.place)
     staged = staging(place, backup.name)
     if isinstance(place, Folder):

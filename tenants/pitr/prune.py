@@ -107,7 +107,7 @@ def _first_needed(server: DatabaseServer, place: Place, archive: Archive) -> int
     """Return the number of the first segment that a base backup needs.
 
     Without base backups, return 0 for a bucket, and for a folder the number of the first unexpired segment (or else of
-    the last one).
+    the last one, or 0 if there is none).
     """
     kept = [archive.number_of(backup.start_lsn) for backup in completed(server)]
     if kept:

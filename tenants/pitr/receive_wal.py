@@ -34,9 +34,10 @@ def cluster_receive_wal(
     """Write the server's WAL to a folder until SIGTERM or Ctrl-C; return the folder.
 
     `output` defaults to the server's `wal_archive`, or, if that is empty, to a folder in SEO_GEN_HOME. If
-    `wal_archive` is empty, it is set to the folder that is used. `on_start` is called with the folder once
-    pg_receivewal has started. A replication slot makes the server keep WAL that has not been received yet, even while
-    nothing is receiving it. Raises `ServerError`, `PlaceError`, or `ToolError` if pg_receivewal fails.
+    `wal_archive` is empty, it is set to the folder that is used; otherwise, `output` must be the same folder.
+    `on_start` is called with the folder once pg_receivewal has started. A replication slot makes the server keep WAL
+    that has not been received yet, even while nothing is receiving it. Raises `ServerError`, `PlaceError`, or
+    `ToolError` if pg_receivewal fails.
     """
     server = server_get(server_name)
     folder = _folder(server, output)

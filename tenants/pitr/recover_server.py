@@ -55,7 +55,8 @@ def recovered_server(
 
     1. choose the base backup; 2. if needed and possible, make the live server archive its latest WAL; 3. copy the base
     backup; 4. from the copy, start a server that replays the archived WAL up to the target and pauses; 5. end recovery
-    there, so that open transactions are rolled back; 6. let the reader log in; 7. yield the server.
+    there, so that open transactions are rolled back; 6. roll back prepared transactions, and let the reader log in;
+    7. yield the server.
     """
     with scratch_server(work) as scratch:
         with files_kept(server):
@@ -66,9 +67,9 @@ def recovered_server(
 
 
 def require_reachable(server: DatabaseServer, target: Target) -> None:
-    """Check that there is a base backup for the target, and that `recovered_server` has the programs and disk space.
+    """Check that there is a base backup for the target and that a WAL archive is known; check programs and disk space.
 
-    Raises `RecoveryError` or `ToolError`.
+    Does not check whether the archive reaches up to the target. Raises `RecoveryError` or `ToolError`.
     """
     live = _live_facts(server)
     _require_means(_base_backup(server, target, live.now if live else datetime.now(UTC)))
@@ -99,7 +100,7 @@ def _recover(scratch: ScratchServer, server: DatabaseServer, target: Target, on_
 
 
 def recoveries_remove(work: str | None = None) -> list[str]:
-    """End servers that killed recoveries left running, and remove their files; return the ids of their operations.
+    """End servers that interrupted recoveries left running, and remove their files; return the ids of their operations.
 
     `work` limits this to one operation. Recoveries of live processes are left alone.
     """
@@ -253,7 +254,7 @@ def _is_archived(server: DatabaseServer, server_session: ServerSession, segment:
 def _parameters(
     server: DatabaseServer, backup: BaseBackup, target: Target, live: ServerFacts | None, data: Path
 ) -> dict[str, str]:
-    """Return the recovery target settings, and the limits that PostgreSQL requires of a server that replays WAL."""
+    """Return the settings of the recovery, including the limits that PostgreSQL requires to replay this WAL."""
     needed = limits(data, _version(backup))
     for name, value in (live.limits if live else {}).items():
         needed[name] = max(needed[name], value)

@@ -214,7 +214,7 @@ def _raised(said: list[str]) -> dict[str, str]:
 
 
 def _reason(said: list[str]) -> str:
-    """Return PostgreSQL's own message: its first fatal error or warning, or else its last line."""
+    """Return PostgreSQL's first fatal error or warning, or else its last line; if it logged nothing, say so."""
     telling = [line for line in said if re.match(r"(FATAL|PANIC|WARNING):", line)] or said[-1:]
     return re.sub(r"^\w+:\s+", "", telling[0]).rstrip(".") if telling else _("PostgreSQL logged no message")
 

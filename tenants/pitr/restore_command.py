@@ -28,9 +28,9 @@ ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
 def run_restore_command(server: DatabaseServer, name: str, oldest: str, target: Path) -> bool:
     """Fetch the archived file `name` to `target`; return False if the command reports that the file does not exist.
 
-    Any exit status from 1 to 125 counts as such a report. Also returns False, without running the command, if `name` or
-    `oldest` cannot be the name of an archived file. Raises `RecoveryError` if the command is killed by a signal, or
-    exits with a status above 125, as the shell does if it cannot run the command.
+    Any exit status from 1 to 125 counts as such a report, and so does success without a file. Also returns False,
+    without running the command, if `name` or `oldest` cannot be the name of an archived file. Raises `RecoveryError` if
+    the command is killed by a signal, or exits with a status above 125, as the shell does if it cannot run the command.
 
     `oldest` is the name of the oldest file that the server still needs (%r). The command runs in its own folder beside
     the target; if we are root, it runs as the system account `seo-gen`. The placeholders are those of PostgreSQL's

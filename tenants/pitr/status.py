@@ -53,7 +53,7 @@ class ClusterHealth:
 
 
 def cluster_statuses(*, server_name: str | None = None) -> list[ClusterHealth]:
-    """Return the health of each server, or only of the named one. Failures are listed as problems, not raised."""
+    """Return the health of each server, or only of the named one ([] if unknown). Failures are listed as problems."""
     servers = DatabaseServer.objects.using(CONTROL).order_by("name")
     return [_health(server) for server in (servers.filter(pk=server_name) if server_name else servers)]
 

@@ -150,9 +150,10 @@ def _damaged(place: Place, archive: Archive, segments: Sequence[Segment], versio
 
 
 def _wrong_size(folder: Path, segment_bytes: int) -> dict[str, str]:
-    """Return {segment: problem} for segments of the wrong size, which recovery rejects; remove them from the folder.
+    """Return {segment: problem} for segments of the wrong size, which recovery rejects.
 
-    pg_waldump would not notice the wrong size, since it only reads up to a segment's last record.
+    Their links or copies are removed from `folder`. pg_waldump would not notice the wrong size, since it only reads up
+    to a segment's last record.
     """
     found = {}
     for path in folder.iterdir():

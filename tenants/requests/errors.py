@@ -20,7 +20,7 @@ class OperationNotAllowed(TenantError):
 
 
 class OperationAlreadyRequested(TenantError):
-    """An operation of the same kind on the same tenant is waiting or running."""
+    """An operation of the same kind on the same tenant, or on the fleet, is waiting or running."""
 
     code = "operation_requested"
 
@@ -35,7 +35,7 @@ class OperationAlreadyRequested(TenantError):
 
 
 class OperationInterrupted(TenantError):
-    """The operation stopped midway, and recovery has now undone what it had begun."""
+    """The operation was interrupted, and recovery has now undone it."""
 
     code = "operation_interrupted"
 
@@ -55,7 +55,7 @@ class OperationUndone(TenantError):
 
 
 class OperationUnfinished(TenantError):
-    """The operation stopped midway, and recovery could neither finish nor undo it yet."""
+    """The operation was interrupted, and recovery could neither finish nor undo it yet."""
 
     code = "operation_unfinished"
 

@@ -57,8 +57,8 @@ def undo_arguments(copy: OperationRequest) -> dict[str, Any]:
 def all_visible(visible: QuerySet[Tenant]) -> Q:
     """Return a filter that leaves out copies of prompts, and their undos, that change any tenant other than these.
 
-    The arguments and errors of such a request contain the ids of all tenants that it changes. Requests of other kinds
-    all match.
+    The arguments and errors of such a request may contain the ids of all tenants that it changes. Copies to all tenants
+    are always left out. Requests of other kinds all match.
     """
     ids = list(visible.values_list("pk", flat=True))
     return ~Q(kind__in=ABOUT_SEVERAL) | Q(arguments__tenants__contained_by=ids)

@@ -1,4 +1,4 @@
-"""Request an operation, and recover one that stopped. The web server does no more than this; workers do the rest."""
+"""Request an operation, and recover an interrupted one. The web server does no more than this; workers do the rest."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def operation_request(
 def request_recover(*, user: User | AnonymousUser, request_id: UUID) -> OperationRequest:
     """Let a worker finish or undo an interrupted operation, and return the request.
 
-    Changes nothing if the operation was not interrupted. Raises `OperationNotAllowed`, `UnknownTenant`, or
+    Changes nothing unless the request has ended as unfinished. Raises `OperationNotAllowed`, `UnknownTenant`, or
     `OperationAlreadyRequested` if another request of the same kind for the tenant is open.
     """
     rows = OperationRequest.objects.using(CONTROL)
@@ -113,8 +113,8 @@ def _require_allowed(
 ) -> None:
     """Raise `OperationNotAllowed` unless the user may request this.
 
-    A copy of prompts or its undo needs the permission for each tenant that it changes, or `Kind.everywhere` if it
-    changes all. Raises `UnknownTenant` for a tenant that the user may not see, as for one that does not exist.
+    A copy of prompts or its undo needs the permission for each tenant that it changes too, or `Kind.everywhere` if it
+    changes all. Raises `UnknownTenant` if the user may not see one of these, as if it did not exist.
     """
     if not may(user, kind, tenant_id):
         raise OperationNotAllowed(user.get_username())

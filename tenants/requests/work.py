@@ -62,7 +62,7 @@ def _places() -> threading.BoundedSemaphore:
 
 
 def request_work(claimed: OperationRequest) -> None:
-    """Carry out a claimed request, then end it, or put it back if the tenant or the fleet is locked.
+    """Carry out a claimed request and end it; if the tenant or the fleet is locked, put it back, for up to `PATIENCE`.
 
     Its audit entries name the member of staff and the request's id.
     """

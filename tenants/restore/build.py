@@ -33,7 +33,7 @@ OnStep = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Built:
-    """A loaded and verified database, which belongs to the owner now."""
+    """What `build` has loaded, verified, handed over to the owner and migrated."""
 
     census: Census
     # The state of the schema after all steps.
@@ -47,9 +47,10 @@ class Built:
 def build(scratch: Scratch, source: Source, expected: Expected, code: Release, *, work: str, on_step: OnStep) -> Built:
     """Fill the scratch database from `source` and verify it; raise `Unfit` or another `TenantError` on failure.
 
-    1. load the dump as the guest, within limits; 2. end sessions and prepared transactions that the dump left behind;
-    3. verify the database as the guest (`prove`); 4. hand it over to the owner and grant privileges; 5. migrate it if
-    its schema is older than the fleet's or, if the fleet's version is not given, than this code's.
+    1. refuse a dump from a newer PostgreSQL version; 2. load it as the guest, within limits; 3. end the sessions that
+    it left behind, and refuse it if it left prepared transactions; 4. verify the database as the guest (`prove`);
+    5. hand it over to the owner and grant privileges; 6. migrate it if its schema is older than the fleet's or, if the
+    fleet's version is not given, than this code's.
     """
     _require_server(scratch.server_session, source)
     on_step("load")

@@ -42,8 +42,8 @@ def tenant_drill(
 ) -> DrillReport:
     """Restore the tenant into a scratch database, drop that database, and report how long each step took.
 
-    The source is the given backup or time. The default is the current time if the server has a base backup, and
-    otherwise the newest backup. The tenant is not changed. Raises `TenantError` if the restore fails.
+    The source is the given backup or time. The default is one second ago if the server has a base backup, and
+    otherwise the tenant's newest backup. The tenant is not changed. Raises `TenantError` if the restore fails.
     """
     tenant = tenant_get(tenant_id)
     if tenant.status not in workflow.RESTORABLE:

@@ -129,7 +129,7 @@ def bounded_load(scratch: Scratch, dump_bytes: int | None) -> Iterator[LoadGuard
     Also raises it if the server does not answer, since the load can then no longer be monitored.
 
     `dump_bytes` is the stored size of the dump, or 0 for a pipe: then what has been read of it counts. The database may
-    use up to RESTORE_MAX_GROWTH times as much on disk, and 1 GiB in any case. None, for a dump read straight from a
+    use up to RESTORE_MAX_GROWTH times as much on disk, or 1 GiB if that is more. None, for a dump read straight from a
     recovered server, means no such limit. The load must not stall for longer than RESTORE_STALL_S.
     """
     guard = LoadGuard(scratch, dump_bytes)

@@ -104,9 +104,10 @@ def prove(scratch: Scratch, source: Source, expected: Expected, code: Release, w
     """Verify the scratch database and return what it contains; raise `Unfit` if a check fails.
 
     The checks are: 1. no object is of a kind that migrations never create; 2. the tenant is the right one; 3. the
-    migration history is known; 4. the schema matches the history; 5. row counts, audit chain and paths are correct. For
-    our own sources, 1 and 4 accept drift, and paths are not checked. If there is a manifest, 4 accepts drift only if
-    the manifest records some. It cannot record the objects of 1, which the schema's fingerprint does not cover.
+    migration history is known; 4. the schema matches the history; 5. row counts (if there is a manifest), audit chain
+    and paths are correct. For our own sources, 1 and 4 accept drift, and paths are not checked. If there is a manifest,
+    4 accepts drift only if the manifest records some. It cannot record the objects of 1, which the schema's fingerprint
+    does not cover.
     """
     try:
         with _reading(scratch, work) as connection:

@@ -30,8 +30,8 @@ def reconcile(
     Runs: lost runs are only in the replaced state, returned runs only in the restored state, and changed runs have
     different statuses in the two. Files: an orphan (newer than the restored state, or left over) is a file that no row
     refers to; a missing file has a row but is gone, altered or outside the tenant's storage. Orphans are kept, since
-    undoing the restore needs them; once no kept database refers to them, `tenant orphans --remove` removes them. Safe
-    to repeat.
+    undoing the restore needs them; once no kept database refers to them, `tenant orphans --remove` removes them. A list
+    has at most `NAMED` items; "counts" has the full numbers. Safe to repeat.
     """
     work = work_name("restore", tenant.identity)
     runs = RunDifferences([], [], [])
@@ -78,7 +78,7 @@ def _is_whole(file: FileRef) -> bool:
 
 
 def _from_backup(tenant: Tenant, row: Restore, wanted: list[FileRef], age_identity_file: str | None) -> list[str]:
-    """Restore files from the backup's tar file, if there is one, and set the current ones aside; return their paths."""
+    """Restore files from the backup's tar file; return their paths, or [] if the backup or tar file is not found."""
     try:
         file = backup_find(row.source, age_identity_file)
     except TenantError:

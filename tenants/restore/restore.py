@@ -1,8 +1,8 @@
 """Restore a tenant from a backup or to a point in time: load beside the live database, verify, swap by renaming.
 
 The tenant is closed only for the swap (`tenants.restore.swap`). A restore that fails or is interrupted before the swap
-leaves the live database unchanged; after the swap, a restore can only be finished. For the reasons, see
-docs/adr/0009-backup-and-restore.md.
+leaves the live database unchanged; after the swap, it has to be finished before it can be undone. For the
+reasons, see docs/adr/0009-backup-and-restore.md.
 """
 
 from __future__ import annotations
@@ -48,9 +48,10 @@ def tenant_restore(
     unchanged. Raises `RestoreUnfinished` if only step 5 fails, and `TenantUnfinished` if an operation on the tenant has
     to be recovered.
 
-    1. record the operation; 2. build a scratch database from the source and verify it; 3. mark the runs that were
-    running in the restored state, or that continued in the live one, as failed; 4. close the tenant, swap the
-    databases, and open the tenant again (`tenants.restore.swap`); 5. bring back files, and list the differences.
+    1. record the operation; 2. build a scratch database from the source (`tenants.restore.build`); 3. mark the runs
+    that were running in the restored state, or that continued in the live one, as failed; 4. set a restore point on the
+    server, close the tenant, swap the databases, and open the tenant again (`tenants.restore.swap`); 5. bring back
+    files, and list the differences (`tenants.restore.reconcile`).
     """
     with workflow.exclusive_access(tenant_id) as tenant:
         file = _file(tenant, backup_file, age_identity_file) if backup_file else None
@@ -92,8 +93,8 @@ def tenant_restore_check(
 ) -> None:
     """Check, without reading backup data, most of what would keep a restore or an undo from starting.
 
-    Raises what `tenant_restore` or `tenant_restore_undo` would raise. Call this before asking for confirmation, so that
-    no one confirms a restore that cannot start.
+    Raises `UnknownTenant`, `TenantNotActive`, `TenantUnfinished`, `FleetUnfinished` or, with any other reason,
+    `RestoreRefused`. Call this before asking for confirmation.
     """
     require_finished(tenant_id)
     tenant = tenant_get(tenant_id)
@@ -125,7 +126,7 @@ def _file(tenant: Tenant, backup_file: str, age_identity_file: str | None) -> Ba
 
 
 def _settle(tenant: Tenant, server_session: ServerSession, row: Restore, built: Built, on_progress: OnProgress) -> None:
-    """Mark runs that cannot continue in the restored state as failed; save the results for the steps that follow."""
+    """Mark runs that cannot continue in the restored state as failed; analyze the tables; save the results so far."""
     on_progress(Progress(tenant.id, "settle"))
     number = Restore.objects.using(CONTROL).filter(tenant_id=tenant.id).count()
     with owner_connection(server_session.server, row.scratch, work_of(tenant)) as connection:

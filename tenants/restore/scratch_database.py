@@ -87,7 +87,7 @@ class Scratch:
         return self.server_session.location(self.guest, self.password, database=self.database).url
 
     def create(self) -> None:
-        """Create an empty database, replacing any that a previous attempt left."""
+        """Create the guest and its empty database, replacing any that a previous attempt left."""
         self.server_session.prepare()
         self.server_session.drop_database(self.database)
         self.server_session.ensure_guest(self.guest, self.password)

@@ -56,7 +56,7 @@ class Source(Protocol):
     def is_ours(self) -> bool:
         """Return whether this installation made the source (catalogued with its digest, or read from our server).
 
-        If so, schema drift is accepted.
+        Only then can schema drift be accepted (`tenants.restore.proof.prove`).
         """
 
     @property
@@ -133,7 +133,7 @@ class ServerDatabase:
 
 
 def load_stream(stream: IO[bytes], scratch: Scratch, guard: LoadGuard, *, work: str) -> None:
-    """Load a dump in either format, within the guard's limits; raise `TenantError` on failure."""
+    """Load a dump in the custom or plain format, within the guard's limits; raise `TenantError` on failure."""
     beginning = stream.read(BEGINNING_BYTES)
     load(
         scratch.url,

@@ -26,7 +26,7 @@ from tenants.servers.session import ServerSession, parse_location
 
 
 def close(tenant: Tenant, row: Restore) -> None:
-    """Durably close the tenant to all processes."""
+    """Durably record that the swap begins, and close the tenant to all processes."""
     with transaction.atomic(using=CONTROL):
         Restore.objects.using(CONTROL).filter(pk=row.pk).update(phase=RestorePhase.SWAPPING)
         Tenant.objects.using(CONTROL).filter(pk=tenant.pk).update(
@@ -66,7 +66,10 @@ def reopen(server_session: ServerSession, tenant: Tenant) -> None:
 
 
 def back_to_work(tenant: Tenant, **changes: object) -> None:
-    """Give a closed tenant its previous status again; call this in the transaction that records why."""
+    """Give a closed tenant its previous status again, and make the changes; do nothing if it is not closed.
+
+    Call this in the transaction that records why.
+    """
     status = Case(When(is_active=True, then=Value(TenantStatus.ACTIVE)), default=Value(TenantStatus.SUSPENDED))
     Tenant.objects.using(CONTROL).filter(pk=tenant.pk, status=TenantStatus.RESTORING).update(
         status=status,

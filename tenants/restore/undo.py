@@ -26,7 +26,7 @@ def tenant_restore_undo(
 
     Runs in progress block the undo unless `stop_runs` is set; the undo leaves their state as it is in both databases.
 
-    Raises what `tenant_restore` raises, and `RestoreRefused` if no replaced database is kept.
+    Raises what `tenant_restore` raises; `RestoreRefused` also if no replaced database is kept.
     """
     with workflow.exclusive_access(tenant_id) as tenant:
         last = replaced_last(tenant_id)
@@ -47,7 +47,7 @@ def tenant_restore_undo(
 
 
 def replaced_last(tenant_id: str) -> Restore:
-    """Return the restore that can be undone; raise `RestoreRefused` if there is none."""
+    """Return the restore, or undo, that can be undone; raise `RestoreRefused` if there is none."""
     kept = Restore.objects.using(CONTROL).filter(tenant_id=tenant_id, kept_until__isnull=False)
     last = kept.select_related("operation").first()
     if last is None:

@@ -150,8 +150,8 @@ def _server(manifest: Manifest) -> DatabaseServer:
 
 
 def _require_files(file: BackupFile, manifest: Manifest, age_identity_file: str | None) -> None:
-    """Raise `Unfit` unless the files match the rows' digests: those in the backup's tar file or, without one, in the
-    tenant's storage.
+    """Raise `Unfit` unless the files in the backup's tar file or, without one, in the tenant's storage match the
+    manifest's digests.
     """
     wanted = {artifact.path: artifact.digest for artifact in manifest.artifacts}
     if manifest.storage is None:

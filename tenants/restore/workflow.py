@@ -72,7 +72,10 @@ def work_of(tenant: Tenant) -> str:
 
 @contextmanager
 def exclusive_access(tenant_id: str) -> Iterator[Tenant]:
-    """Lock the tenant, block batches, and yield the tenant; errors in the block carry the tenant id."""
+    """Lock the tenant, keep batches from starting, and yield the tenant.
+
+    A `SeoGenError` in the block becomes a `RestoreRefused`, unless it is one of those that name the tenant already.
+    """
     # A migration or tenant creation either ends soon or was interrupted: in an emergency, don't wait long for it.
     with fleet_shared(wait_s=settings.OPERATION_WAIT_S), tenant_lock(tenant_id):
         require_finished(tenant_id)
@@ -177,7 +180,7 @@ def undone_on_failure(server_session: ServerSession, tenant: Tenant, row: Restor
 def replace(tenant: Tenant, server_session: ServerSession, row: Restore, on_progress: OnProgress) -> int:
     """Set a restore point on the server, close the tenant, swap, reopen it; return how long it was closed, in ms.
 
-    If it fails before the rename, everything is undone, and the error is raised. If it fails after the rename, or if
+    If it fails before the rename, the operation is undone, and the error is raised. If it fails after the rename, or if
     undoing fails too, raises `TenantUnfinished`: `recover` has to finish or undo the operation.
     """
     with undone_on_failure(server_session, tenant, row):
@@ -217,7 +220,7 @@ def finish(
 ) -> RestoreReport:
     """Finish after the swap: restore files, list the differences, complete the record; return the report.
 
-    Raises `RestoreUnfinished` if that fails; the tenant uses its new database even then.
+    Raises `RestoreUnfinished` if `reconcile` fails; the tenant uses its new database even then.
     """
     on_progress(Progress(tenant.id, "reconcile"))
     try:
@@ -259,7 +262,7 @@ def recover(operation: TenantOperation, on_progress: OnProgress, age_identity_fi
 
 
 def _undo(server_session: ServerSession, tenant: Tenant, row: Restore, reason: str) -> None:
-    """Undo an operation that has replaced nothing: drop a restore's scratch database; reopen the tenant if closed."""
+    """Undo what has replaced nothing: drop a restore's scratch database, reopen the tenant if closed, note the end."""
     if row.operation.kind == KIND:
         Scratch(server_session, row.scratch, row.scratch).drop()
     if row.phase == RestorePhase.SWAPPING and server_session.database_exists(row.live):

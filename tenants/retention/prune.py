@@ -1,4 +1,4 @@
-"""Remove expired backups, and expired databases that were replaced by restores."""
+"""Remove expired backups, replaced databases, base backups and archived WAL, and what is left of erased tenants."""
 
 from __future__ import annotations
 

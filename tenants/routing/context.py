@@ -30,8 +30,10 @@ class tenant_context:  # noqa: N801  (used like a function, as Django's own cont
 
     The tenant's row is read again on entry, so changes by other processes (suspend, move, restore, erase) take effect
     at the next entry. Raises `UnknownTenant`, `InvalidDatabaseURL`, or `TenantNotActive` if the status is not in
-    `statuses`, and `TenantLocked` if the block times out waiting for a lock in the tenant's database. May be reused and
-    nested, with the same tenant or another. A new thread starts without a tenant: enter the context inside it.
+    `statuses`, and `TenantLocked` if the block times out waiting for a lock in the tenant's database. The first
+    query in the block connects, and may raise `TenantUnreachable`, `TenantIdentityMismatch` or
+    `TenantConnectionsExhausted`. May be reused and nested, with the same tenant or another. A new thread starts without
+    a tenant: enter the context inside it.
     """
 
     def __init__(self, tenant: Tenant | str, *, statuses: Container[str] = (TenantStatus.ACTIVE,)) -> None:
@@ -89,7 +91,7 @@ class tenant_context:  # noqa: N801  (used like a function, as Django's own cont
 
 
 def _raise_if_locked(active_tenant: ActiveTenant, error: BaseException | None) -> None:
-    """Raise `TenantLocked`, naming the lock holder, if the error is a lock timeout in the tenant's database."""
+    """Raise `TenantLocked`, with the lock holder if known, if the error is a lock timeout in the tenant's database."""
     if not is_lock_timeout(error) or getattr(error, "alias", None) != active_tenant.alias:
         return
     tenant = tenant_get(active_tenant.id)

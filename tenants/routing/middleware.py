@@ -38,8 +38,9 @@ STATUS_OF_ERROR: dict[type[SeoGenError], HTTPStatus] = {
 class TenantMiddleware:
     """Serve /t/<id>/… from the tenant's URLs, with the tenant active until the last byte of the response.
 
-    Staff who may not see a tenant get the same page as for a tenant that does not exist, whatever its state. An error
-    that a person can act on becomes a page with its message.
+    Anyone not logged in as staff is sent to the login page. Staff who may not see a tenant get the same page as for a
+    tenant that does not exist, whatever its state. A `SeoGenError` becomes a page with its message, unless the response
+    is already being streamed.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
@@ -66,9 +67,7 @@ class TenantMiddleware:
             return error_page(request, error)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponseBase | None:
-        """Return an error page if the view raised a `SeoGenError`, as when it lost the tenant's database; otherwise
-        None.
-        """
+        """Return an error page if the view raised a `SeoGenError`, such as `TenantUnreachable`; otherwise None."""
         return error_page(request, exception) if isinstance(exception, SeoGenError) else None
 
     def _respond(self, request: HttpRequest, tenant_id: str, path: str) -> HttpResponseBase:

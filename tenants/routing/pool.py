@@ -32,7 +32,10 @@ EVICTION_WAIT_S = 0.1
 
 
 def use_tenant(tenant: Tenant) -> None:
-    """On first use or after a change, configure the alias from the tenant's row, and close its idle connections."""
+    """On first use or after a change, configure the alias from the tenant's row, and close its idle connections.
+
+    Raises `InvalidDatabaseURL`.
+    """
     generation = f"{tenant.connection_version}:{hash((tenant.database_url, tenant.identity))}"
     if generation_of(tenant.alias) == generation:
         return
@@ -85,7 +88,10 @@ def version_of(alias: str) -> int | None:
 
 
 def return_connection(alias: str) -> None:
-    """Put this thread's connection back into the pool. A connection inside a transaction is closed, not pooled."""
+    """Put this thread's connection, if it has one, back into the pool.
+
+    It is closed instead if it is inside a transaction, or if the tenant's row has changed since it was opened.
+    """
     if alias in connections.settings:
         connections[alias].close()
         del connections[alias]

@@ -18,7 +18,8 @@ def is_tenant_app(app_label: str) -> bool:
 class TenantRouter:
     """Route tenant apps to the active tenant and the rest to `default`; see docs/adr/0002-tenancy.md.
 
-    Never returns None: Django would treat that as `default`.
+    A relation of a row that was read as the owner stays on that connection. Never returns None: Django would treat that
+    as `default`. Raises `NoActiveTenant`, or `WrongTenantActive` for an object of another tenant.
     """
 
     def db_for_read(self, model: type[Model], **hints: Any) -> str:

@@ -1,4 +1,4 @@
-"""Who may do what, for Django: passwords are checked as usual, but permissions come from roles alone."""
+"""Who may do what, for Django: passwords are checked as usual, but permissions come from roles; superusers have all."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class RolesBackend(ModelBackend):
 
     The tenant in question is the object's, or else the active tenant, or else the one that the page is about. If there
     is none, a permission about tenants is granted if the user has it for any tenant; the page shows only those tenants'
-    rows. A permission about the installation needs a role for all tenants.
+    rows. A permission about the installation needs a role for all tenants. Superusers have every permission.
     """
 
     def has_perm(self, user_obj: Account, perm: str, obj: Any = None) -> bool:

@@ -109,7 +109,7 @@ def privileges() -> Iterator[tuple[str, tuple[LiteralString, ...]]]:
 def _changes(
     connection: BaseDatabaseWrapper, name: str, is_sequence: bool, granted: set[str], wanted: set[str]
 ) -> Iterator[str]:
-    """Yield at most one REVOKE and one GRANT."""
+    """Yield the statements, at most one REVOKE and one GRANT, that turn the group role's privileges into `wanted`."""
     kind = sql.SQL("SEQUENCE" if is_sequence else "TABLE")
     for words, names in (
         ("REVOKE {} ON {} {} FROM {}", granted - wanted),

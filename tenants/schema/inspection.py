@@ -1,4 +1,4 @@
-"""Inspect tenants: whether each is reachable and has its identity, and which migrations were applied."""
+"""Inspect tenants: whether each is reachable and has its identity, its applied migrations, and its schema's state."""
 
 from __future__ import annotations
 

@@ -110,7 +110,8 @@ class Script:
 def record_script(connection: BaseDatabaseWrapper, on_step: Callable[[str], None] = lambda name: None) -> Script:
     """Migrate a rehearsal database, in one transaction like a tenant's, and return the recorded script.
 
-    The connection is in autocommit mode before and after.
+    `on_step` is called as in `Script.run`. The connection must be in autocommit mode, and is again on return, but not
+    after an error.
     """
     history = history_read(connection)
     executor = MigrationExecutor(connection)

@@ -33,7 +33,7 @@ def reference_find(server: DatabaseServer, server_version: int, history: History
 
 
 def template_version(server_name: str | None, template: str) -> str:
-    """Return a template database's version; "" if unknown."""
+    """Return the schema version of a template database on the server; "" if unknown."""
     found = SchemaReference.objects.using(CONTROL).filter(server=server_name, template=template)
     return found.values_list("version", flat=True).first() or ""
 
@@ -43,7 +43,8 @@ def reference_record(
 ) -> SchemaReference:
     """Store the schema of a newly migrated database as the reference for its history, and return the reference.
 
-    `template` is the name that the database gets as a template, if it becomes one.
+    Replaces a reference that was stored for the same history. `template` is the name that the database gets as a
+    template, if it becomes one.
     """
     history = history_read(connection)
     values = {

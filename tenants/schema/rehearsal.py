@@ -1,4 +1,4 @@
-"""Scratch databases in which migrations are tried out before any tenant is touched."""
+"""Scratch databases: migrations are tried out in them before any tenant is touched, and reference schemas are built."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def rehearse(reference: SchemaReference, history: History, release: Release, wor
 
     The scratch database is a clone of the template in that state if the server still has it; otherwise it starts empty.
     Once migrated, it becomes the release's template, unless there already is one. Raises `ServerError`, which names
-    the migration if one fails.
+    the migration if one of those after `history` fails.
     """
     step = ""
 
@@ -106,7 +106,10 @@ def scratch_prefix() -> str:
 
 
 def drop_scratch_databases(work: str) -> None:
-    """Drop the leftovers of killed rehearsals on every server; a server that is down keeps its own until next time."""
+    """Drop the leftovers of killed rehearsals on every server; a server that is down keeps its own until next time.
+
+    Call it with the fleet locked, since it also drops the scratch databases of rehearsals that are still running.
+    """
     for server in DatabaseServer.objects.using(CONTROL):
         with suppress(ServerError), ServerSession(server, database_prefix(), work) as server_session:
             for name in server_session.databases_named(scratch_prefix()):

@@ -70,7 +70,10 @@ def owner_of(connection: BaseDatabaseWrapper) -> tuple[str, UUID] | None:
 
 
 def census_take(connection: BaseDatabaseWrapper) -> Census | None:
-    """Return a census, read in the connection's transaction; None if the database is not a tenant's."""
+    """Return a census, read in the connection's transaction; None if the database is not a tenant's.
+
+    Unlike `owner_of`, this does not check first that the tables can be read safely.
+    """
     with catalog_only(connection), connection.cursor() as cursor:
         cursor.execute(TABLES)
         tables = [row[0] for row in cursor.fetchall()]

@@ -42,7 +42,10 @@ def lock_holders_named(server: DatabaseServer, database: str) -> Iterator[None]:
 
 
 def lock_reason(server: DatabaseServer, database: str, timeout_s: float | None = None) -> str:
-    """Return sentences: who probably holds the lock, as a separate session sees it, and how to get it released."""
+    """Return sentences: who probably holds the lock, as a separate session sees it, and how to get it released.
+
+    `timeout_s` is the lock timeout that ran out; None: the one of DATABASE_LIMITS.
+    """
     holder = None
     # If the server refuses even that session, only the timeout is known.
     with suppress(ServerError), ServerSession(server, database_prefix(), "locks") as server_session:

@@ -22,7 +22,8 @@ from tenants.servers.session import Login, ServerSession, parse_location, wanted
 def role_changes(tenants: Sequence[Tenant]) -> dict[str, list[str]]:
     """Return {tenant id: differences from the desired state}, with one query per server.
 
-    Tenants whose server cannot be reached or whose role is gone are left out: other checks report both.
+    Tenants without a server, with one that cannot be reached, or without their role are left out: other checks report
+    these.
     """
     found: dict[str, list[str]] = {}
     for server, of_server in _by_server(tenants).items():

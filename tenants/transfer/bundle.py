@@ -67,9 +67,10 @@ def bundle_write(parts: list[BundlePart], target: IO[bytes]) -> None:
 
 @contextmanager
 def bundle_open(place: Place, name: str, age_identity_file: str | None) -> Iterator[Bundle]:
-    """Yield a bundle for reading, decrypted if necessary. Raises `Unfit` if it is damaged or not a bundle.
+    """Yield a bundle for reading, decrypted if necessary. Record the read before you store anything from the bundle.
 
-    A caller that stores anything from the bundle must already have recorded the read (`tenants.files.files_read`).
+    `tenants.files.files_read` does that. Raises `Unfit` or `BadArchive` if the file is damaged or not a bundle,
+    `InvalidManifest`, `SealError` if it cannot be decrypted, or `PlaceError` if it cannot be read.
     """
     with place.open(name) as file, place.reading(name):
         tally = Tally(file)

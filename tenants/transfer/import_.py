@@ -157,7 +157,7 @@ class BundleDump:
 def _examined(bundle: Bundle) -> LLMConfiguration:
     """Read and check the whole bundle before anything is created; return its LLM configuration.
 
-    The audit log's chain must be intact, and must end where the manifest says that it ends.
+    The audit log's chain must be intact, and must end where the manifest says, unless the manifest gives the number 0.
     """
     configuration = bundle.control_rows()
     manifest = bundle.manifest
@@ -175,7 +175,10 @@ def _examined(bundle: Bundle) -> LLMConfiguration:
 
 
 def _require_same(bundle: Bundle, manifest: Manifest) -> None:
-    """Refuse a file that was replaced since the check. Its parts are checked against the manifest again when read."""
+    """Refuse a file that was replaced since the check, and read it up to the dump.
+
+    Each part is checked against the manifest again when it is read.
+    """
     if bundle.manifest != manifest:
         raise Unfit(_("The file was replaced while it was being read."), code="bundle_replaced")
     bundle.skip(CONTROL_ROWS)

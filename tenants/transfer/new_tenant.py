@@ -1,9 +1,10 @@
 """Create a new tenant from another tenant's data: a clone or an import.
 
-1. record the tenant and the operation; 2. build and verify the tenant's database, as a restore does; 3. give the
-database the new tenant's identity and paths, and mark pending and running runs as failed; 4. store the files; 5.
-summarize the runs, and give the tenant's role access; 6. activate the tenant. No one can use the tenant before step 6,
-so a failure or interruption before that is undone.
+1. record the tenant, the operation and the files to read; 2. build and verify the tenant's database, as a restore does;
+3. give the database the new tenant's identity and paths, mark pending and running runs as failed, and record that in
+the tenant's audit log; 4. store the files; 5. summarize the runs, and give the tenant's role access; 6. activate the
+tenant and, for an import, add the LLM configuration that is missing. No one can use the tenant before step 6, so a
+failure or interruption before that is undone.
 """
 
 from __future__ import annotations
@@ -121,7 +122,10 @@ def newcomer(
 
 
 def fill(made: Newcomer, source: Source, expected: Expected) -> Built:
-    """Build the database with the new tenant's identity and paths; mark its pending and running runs as failed."""
+    """Build the database from the source, with the new tenant's identity and paths, and an entry in its audit log.
+
+    Pending and running runs are marked as failed.
+    """
     built = build(made.scratch, source, expected, release(), work=made.work, on_step=made.at)
     made.at("identity")
     with (
@@ -230,7 +234,7 @@ def _begin(tenant: Tenant, kind: str, source: str, given: Given | None, origin: 
 
 
 def _undo(made: Newcomer, reason: str) -> None:
-    """Remove the tenant's database, roles, files and row, which no customer has ever used."""
+    """Remove the tenant's database, roles, files and row, which no customer has ever used, and end the operation."""
     made.scratch.drop()
     made.server_session.drop_role(parse_location(made.tenant.database_url).role)
     tenant_storage.remove([one.path for one in objects_of(made.tenant.id)])

@@ -59,7 +59,7 @@ def actions_of(entries: list[AuditEntry]) -> set[str]:
 
 
 def state(tenant: Tenant, folder: Path) -> dict[str, object]:
-    """Return what a command or a page might change: rows (without NOTES), databases, roles, slots, files."""
+    """Return what a command or a page might change: rows (not NOTES or LEFT_OUT), databases, roles, slots, files."""
     with as_superuser() as connection:
         names = [name for (name,) in connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")]
         control = {name: _rows(connection, name) for name in sorted(names) if name not in LEFT_OUT}

@@ -508,7 +508,7 @@ def staff_unlock(world: World) -> Arguments:
 
 
 def _account(world: World, *, is_superuser: bool) -> str:
-    """Return the name of a new account, which is deleted after the test."""
+    """Create an account, which is deleted after the test; return its name."""
     user = make_user(is_superuser=is_superuser)
     world.afterwards(user.delete)
     return user.get_username()

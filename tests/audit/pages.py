@@ -188,7 +188,7 @@ def change(name: str, action: str) -> Callable[[Callable[[Staff], Callable[[], o
 
 
 def offered(user: User, tenant: Tenant) -> set[str]:
-    """Return the names of everything that the sites offer to the user."""
+    """Return the names of all that the sites register; add, change, delete and bulk actions only if the user may."""
     with tenant_context(tenant):
         return {name for site, found in SITES.items() for name in _offered(site, found, user)}
 

@@ -1,4 +1,4 @@
-"""The later releases that fleets are migrated to in the benchmarks."""
+"""Each later release that fleets are migrated to in the benchmarks has one more migration than the one before."""
 
 from pathlib import Path
 

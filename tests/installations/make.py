@@ -164,7 +164,7 @@ class _Maker:
         (self.output / MESSAGES).write_text(json.dumps(messages, indent=1, ensure_ascii=False) + "\n")
 
     def _cut_off_creation(self) -> None:
-        """Kill `tenant create` while the server is creating the database."""
+        """Kill `tenant create`, and end its server process, in the middle of CREATE DATABASE."""
         words = [*PROGRAM, "tenant", "create", "--name", "Cut off", "--id", "cut-off"]
         with self.connect("postgres") as blocking, self.connect("postgres", autocommit=True) as looking:
             blocking.execute("LOCK TABLE pg_database IN SHARE MODE")
@@ -221,7 +221,7 @@ class _Maker:
     # -- tools -----------------------------------------------------------------------------------------------------
 
     def do(self, *words: str, exit_status: int = 0) -> Any:
-        """Run the program; return its document if the words contain --json."""
+        """Run the program; return its document if the words contain --json, otherwise None."""
         ended = seo_gen(*words)
         assert ended.returncode == exit_status, f"{words}: {ended.stdout}{ended.stderr}"
         return json.loads(ended.stdout) if "--json" in words else None

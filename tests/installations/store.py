@@ -29,7 +29,7 @@ FOR_EVER_DAYS = 36_500
 
 
 def program_environment(llm: FakeLLM) -> dict[str, str]:
-    """Return the variables with which the program uses `llm` as the local LLM, and may use it as OpenAI's server."""
+    """Return the variables with which `llm` is the local LLM and may be OpenAI's, and replaced databases are kept."""
     return {
         "LOCAL_LLM_URL": llm.url,
         "LLM_ALLOWED_HOSTS": urlsplit(llm.url).netloc,
@@ -41,7 +41,10 @@ def program_environment(llm: FakeLLM) -> dict[str, str]:
 
 
 def revive(stored: Path, home: stack.Home, llm: FakeLLM, made_in: str) -> None:
-    """Restore the stored installation, which was made in the folder `made_in`, into the home, and start its servers."""
+    """Restore the stored installation, made in the folder `made_in`, into the home; start its servers.
+
+    OpenAI's calls go to `llm`.
+    """
     with tarfile.open(stored / HOME) as archive:
         extract_all(archive, home.path)
     # After an upgrade, the sources are no longer those that the control database was last set up for.

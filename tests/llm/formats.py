@@ -1,4 +1,4 @@
-"""The paid providers' wire formats, written from their API references: whole replies, streams and errors."""
+"""The providers' wire formats, written from API references: whole replies, streams, errors and requests."""
 
 import json
 from abc import ABC, abstractmethod
@@ -143,7 +143,7 @@ class Claude(Provider):
         return body.get("stream") is True
 
     def _usage(self, usage: TokenUsage) -> Document:
-        """Return the usage as the API states it: cached input is counted separately."""
+        """Return the usage as the API states it: input read from or written to the cache is counted separately."""
         written = usage.cache_write_5m + usage.cache_write_1h
         return {
             "input_tokens": usage.input_tokens - usage.cached_read - written,

@@ -148,7 +148,7 @@ def test_nested_templates_are_rendered_or_refused_with_bounded_memory() -> None:
 
 @contextmanager
 def largest_sandbox() -> Iterator[list[int]]:
-    """Watch the memory of the sandbox processes in the block; yield a list that holds the highest value, in bytes."""
+    """Watch the memory of the sandbox processes during the block; yield a list with the highest value, in bytes."""
     largest, over = [0], threading.Event()
 
     def watch() -> None:

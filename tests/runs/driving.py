@@ -1,4 +1,4 @@
-"""Execute the steps of runs in the test's own process, one at a time, as workers do."""
+"""Execute the steps of runs as workers do, but in the test's own process and one at a time."""
 
 import json
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""A run's configuration: valid shapes, and error messages."""
+"""A run's configuration: defaults, what is stripped, and the message of each refusal."""
 
 import json
 

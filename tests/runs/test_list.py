@@ -1,4 +1,4 @@
-"""`run list`, of one tenant and of all: errors, retries, ages, and marks."""
+"""`run list`, of one tenant and of all: errors, retries, ages, filters, and the mark of a truncated article."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tenant moves from one installation to another, with its finished runs, and continues there."""
+"""A tenant with finished runs moves to another installation and continues there, or is imported beside the original."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Yield the environment of a second, fresh installation with servers of its own; stop its servers afterwards."""
+    """Yield the environment of a second installation, whose own servers start on first use; stop them at the end."""
     home = tmp_path_factory.mktemp("elsewhere")
     yield {
         "SEO_GEN_HOME": str(home),

@@ -63,7 +63,7 @@ class Workers:
         return process
 
     def kill(self, process: subprocess.Popen[bytes]) -> None:
-        """Send `kill -9` to the worker and its pool processes together."""
+        """Kill the worker and its pool processes together, as `kill -9` does; wait until the worker has ended."""
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(30)
 
@@ -94,7 +94,7 @@ def at_work(fake_llm: FakeLLM, asked_before: int, tenant: Tenant, run: Run) -> b
 
 
 def ended(tenant: Tenant, run: Run, *, sweeping: bool = False) -> bool:
-    """Wait for the run to end, and sweep meanwhile, as beat does, if `sweeping`; return whether it has ended."""
+    """Return whether the run ends within PATIENCE_S; if `sweeping`, sweep meanwhile, as beat does."""
 
     def swept_and_over() -> bool:
         if sweeping:

@@ -65,12 +65,12 @@ def isolate(home: Path) -> None:
 
 
 def remember() -> None:
-    """Remember the environment in which the settings were read."""
+    """Remember in `at_start` the environment in which the settings were read."""
     at_start.update((name, value) for name, value in os.environ.items() if not name.startswith("PYTEST_"))
 
 
 def start() -> stack.Home:
-    """Start the session's servers, after removing what killed sessions left behind."""
+    """Start the session's servers, after removing what killed sessions left behind; return their home."""
     home = start_nothing()
     try:
         stack.ensure_started(home)
@@ -81,7 +81,7 @@ def start() -> stack.Home:
 
 
 def start_nothing() -> stack.Home:
-    """Create the session's home without starting anything, after removing what killed sessions left behind."""
+    """Remove what killed sessions left behind; create the session's home, point this process at it, and return it."""
     _remove_leftovers()
     # The product's temporary files are on the same file system as the final ones.
     os.environ["TMPDIR"] = tempfile.tempdir = str(_parent())

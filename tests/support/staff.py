@@ -116,7 +116,7 @@ def roles_form(*rows: dict[str, str], initial: int = 0) -> dict[str, str]:
 
 
 def run_in_review(tenant: Tenant, text: str = "Text.") -> Run:
-    """Create a run that waits for a review before its second step; the first one wrote `text`."""
+    """Create and return a run that waits for a review before its second step; the first one wrote `text`."""
     from runs.models import Step
     from runs.services.create import run_create
     from runs.services.pause import run_pause

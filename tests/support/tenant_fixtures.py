@@ -24,7 +24,7 @@ MakeTenant = Callable[..., Tenant]
 
 @pytest.fixture
 def make_tenant() -> Iterator[MakeTenant]:
-    """Yield a function that creates a tenant like `tenant_create`, but needs no name."""
+    """Yield a function that calls `tenant_create` but needs no name; remove the tenants after the test."""
     made: list[Tenant] = []
 
     def make(**keywords: Any) -> Tenant:
@@ -65,7 +65,7 @@ def cloning_fast() -> Iterator[None]:
 
 
 def remove(tenant: Tenant) -> None:
-    """Drop a tenant that a test created. This is not an erasure."""
+    """Drop a tenant's database and role, and delete its row. Unlike an erasure, this leaves its files and backups."""
     location = parse_location(tenant.database_url)
     pool.pool.discard(tenant.alias)
     if tenant.server is not None:
@@ -78,7 +78,7 @@ def remove(tenant: Tenant) -> None:
 
 
 def remove_all(tenant_ids: list[str]) -> None:
-    """Drop the tenants, if they still exist."""
+    """Remove those of the tenants that still exist."""
     for tenant in Tenant.objects.filter(pk__in=tenant_ids):
         remove(tenant)
 

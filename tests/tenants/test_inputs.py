@@ -238,7 +238,7 @@ def test_a_dump_goes_from_pipe_to_pipe(tenant: Tenant, age_key: AgeKey, encrypte
 
 
 def assert_recorded(tenant: Tenant, kind: str, written: bytes) -> None:
-    """Check that the control log has entries from before and after, and that the stream is recorded with its digest."""
+    """Check that the control log has entries of the start and the end, and that the stream's digest is recorded."""
     digest = hashlib.sha256(written).hexdigest()
     entries = ControlAuditLog.objects.filter(resource_id=tenant.id, action__startswith=f"tenant.{kind}").order_by("id")
     assert [entry.action for entry in entries] == [f"tenant.{kind}", f"tenant.{kind}.complete"]

@@ -73,9 +73,10 @@ def search(request: HttpRequest, entries: list[Hit]) -> list[Group]:
 
 
 def tenants_found(request: HttpRequest, query: str, most: int) -> list[Hit]:
-    """Return at most `most` visible tenants whose id or name contains the query; those that start with it come first.
+    """Return at most `most` visible tenants whose id or name contains the query; first, those where one starts with it.
 
-    An active tenant links to its own list of the kind that was open when the search began, or else to its overview.
+    An active tenant links to its own list of the kind that was open when the search began, or else to its overview; any
+    other, to its page on the control site if the person may see that.
     """
     visible = tenants_visible(request.user).select_related(None).only("id", "name", "status")
     found = visible.filter(Q(pk__icontains=query) | Q(name__icontains=query)) if query else visible

@@ -76,7 +76,7 @@ def back_url(context: RequestContext) -> str:
 
 @register.simple_tag
 def all_rows_url(cl: Any) -> str:
-    """Return the URL of a list without the conditions that a link set and no filter shows; "" if it has none."""
+    """Return the URL of a list without the conditions that a link set and no filter shows; "" if there are none."""
     shown = {name for spec in cl.filter_specs for name in spec.expected_parameters()}
     unseen = [name for name in cl.get_filters_params() if name not in shown]
     return str(cl.get_query_string(remove=unseen)) if unseen else ""
@@ -122,8 +122,8 @@ def _url_of(row: Model) -> str:
 def name_of(row: object) -> str:
     """Return the name that people know a row by: a run's keyword, or else the row's `str`.
 
-    A run's costs and steps go by the run's name. The names of requested operations, approvals and batches are
-    capitalized.
+    A run's cost has the run's name, and a step has that and its own. The names of requested operations, approvals and
+    batches are capitalized.
     """
     if isinstance(row, (OperationRequest, Approval, MigrationBatch)):
         # They call themselves by what is done.

@@ -67,7 +67,7 @@ CAUSES: dict[str | None, _StrPromise] = {
 
 
 def run_sections(visible: QuerySet[Tenant]) -> list[Section]:
-    """Return two sections: the runs that failed recently or are paused, and those that are waiting for review."""
+    """Return two sections: runs that failed recently or are paused (not for review), and those waiting for review."""
     summaries = RunSummary.objects.using(CONTROL).filter(tenant__in=visible)
     failed = Q(status=RunStatus.FAILED, updated_at__gte=Now() - FAILED_FOR)
     paused = Q(status=RunStatus.PAUSED) & (Q(pause_cause__isnull=True) | ~Q(pause_cause=PauseCause.REVIEW))

@@ -20,8 +20,8 @@ ATTEMPT = "sign_in_attempt"
 class ThrottleBackend:
     """Refuses locked logins (`config.site.sign_in.throttle`), and passwords from anyone who may not use one.
 
-    It counts each attempt that is not locked. It never authenticates anyone and gives no
-    permissions. It has no `get_user`, so no session refers to it.
+    It counts each attempt that is not locked as failed; `attempt_succeeded` takes that back. It never authenticates
+    anyone and gives no permissions. It has no `get_user`, so no session refers to it.
     """
 
     def authenticate(self, request: HttpRequest | None, **credentials: Any) -> None:

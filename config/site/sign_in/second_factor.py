@@ -69,7 +69,7 @@ def provisioning_uri(*, secret: str, username: str) -> str:
 
 
 def factor_enrol(*, user: User, secret: str, code: str) -> Enrolled:
-    """Give a user a second factor after checking one of its codes; end the user's other sessions, which never used it.
+    """Give a user a second factor after checking one of its codes; end the user's other sessions, opened without it.
 
     Raises `CodeRefused` if the code is wrong, or if the user has a second factor already.
     """

@@ -74,7 +74,8 @@ def session_open(*, user: User, request: HttpRequest, method: str, is_verified: 
 def session_check(request: HttpRequest, *, user_id: int) -> EndReason | None:
     """Return why the request's session has ended; None if it may continue.
 
-    Ends an expired session. Records the use of any other at most once a minute.
+    Ends a session that has expired or lacks a required second factor. Records the use of one that may continue, at most
+    once a minute.
     """
     row = _row_of(request)
     if row is None or row.user_id != user_id:

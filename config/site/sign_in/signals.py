@@ -1,4 +1,4 @@
-"""Open and end sessions and record failed logins, whatever code logs someone in or out or changes an account."""
+"""On Django's signals, open and end sessions and record failed logins, whatever code logs in or out or saves a user."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def minutes_until(end: datetime) -> int:
 
 
 def attempt_begin(*, username: str, address: str) -> Attempt:
-    """Count an attempt as failed, unless a lock refuses it. Return the attempt, with the lock if there is one.
+    """Count an attempt as failed and return it. If a lock refuses it, it is not counted, and `locked_until` is set.
 
     Counting before the password is checked means that attempts in parallel cannot exceed the limit.
     """
@@ -118,7 +118,7 @@ def name_digest(username: str) -> str:
 
 
 def _locked_row(digest: str, address: str, now: datetime) -> FailedLogins:
-    """Return the row, locked until the transaction ends. An expired count or lock is reset in it, but not saved."""
+    """Return the row, made if missing and locked until the transaction ends; reset what has expired, without saving."""
     objects = FailedLogins.objects.using("default")
     row, is_new = objects.select_for_update().get_or_create(
         name_digest=digest, address=address, defaults={"since": now}

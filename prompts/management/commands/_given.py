@@ -41,7 +41,7 @@ def add_version(parser: Any, text: str) -> None:
 
 
 def version_number(text: str) -> int:
-    """Parse a version as people write it: 3 or v3. Raises `ValueError` unless it is from 1 to `MAX_VERSION`."""
+    """Parse a version written as 3 or v3. Raises `ValueError` unless it is a number from 1 to `MAX_VERSION`."""
     number = int(text.removeprefix("v"))
     if not 0 < number <= MAX_VERSION:
         raise ValueError
@@ -56,7 +56,7 @@ def read_template(path: str) -> str:
 def read_variables(path: str | None) -> list[dict[str, object]] | None:
     """Return the parsed JSON of a file of declarations, unchecked; None if `path` is None.
 
-    Raises `UnreadablePromptFile`.
+    "-" is standard input. Raises `UnreadablePromptFile`.
     """
     if path is None:
         return None

@@ -110,7 +110,7 @@ class Databases(Logins):
     def fence(self, name: str, role: str, wait_s: float) -> None:
         """Revoke `role`'s access to the database; end its sessions once none is in a transaction, or after `wait_s`.
 
-        It does not matter if the database or the role is already gone.
+        These are the role's sessions in any database. It does not matter if the database or the role is already gone.
         """
         if not self.role_exists(role):
             return

@@ -38,7 +38,7 @@ class Guests(Databases):
         self._execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(*names))
 
     def hand_over(self, database: str, role: str) -> None:
-        """Transfer everything that `role` owns, including the database, to the owner.
+        """Transfer everything that `role` owns, including the database, to the owner; `role` can then no longer log in.
 
         The database comes first: REASSIGN OWNED processes objects in an unknown order, and transfers a function in
         `public` only to a role that may create one there, such as the database's owner.

@@ -94,7 +94,8 @@ class Locks(Log):
         """Return the most likely cause of a lock timeout in the database.
 
         The locks are visible from this session, but the names of tables only inside the database. Returns None if no
-        table is locked (any more), or if the database refuses another session.
+        table is locked (any more), or if the database refuses another session. Raises `ServerError`, also if the owner
+        has no login.
         """
         held = self._rows(HOLDERS, [database])
         if not held:

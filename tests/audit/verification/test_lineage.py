@@ -1,4 +1,4 @@
-"""Only a restore explains a state that looks like a rollback."""
+"""Only a restore or its undo explains a state that looks like a rollback."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def victim(tenant_log: Log, tenant: Tenant) -> Victim:
 
 @pytest.fixture
 def backup(victim: Victim, tmp_path: Path) -> str:
-    """A backup of a log with a few entries; the log was then continued and anchored."""
+    """The file of a backup; the log was anchored before it, continued and anchored after it, then continued again."""
     victim.append(3)
     audit_anchor()
     [outcome] = tenant_backup(tenant_id=victim.tenant.id, output=str(tmp_path))

@@ -1,4 +1,4 @@
-"""A refusal is one sentence for people, and with `--json` one document for scripts."""
+"""A refusal is one sentence and often a hint for people, and with `--json` one document for scripts."""
 
 import json
 import os

@@ -20,7 +20,7 @@ NOTHING_STARTS = pytest.mark.parametrize("name", sorted(COMMANDS))
 
 @pytest.fixture
 def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[stack.Home]:
-    """The home of a new installation, which the test's commands use."""
+    """A home that does not exist yet, for the test's commands; fail if they start servers or create it."""
     home = stack.find_home(tmp_path / "home")
     monkeypatch.setenv("SEO_GEN_HOME", str(home.path))
     # Fail at the next stage, which would otherwise take a minute.

@@ -118,7 +118,7 @@ def test_a_tenants_log_is_exported_by_who_sees_it_and_the_control_log_by_adminis
 
 
 def test_every_way_to_a_files_content_is_recorded(browser: Client, filled: Filled) -> None:
-    """Pages do not contain the article's text, its download does; downloads and views of a run or step are recorded."""
+    """Lists and change pages lack the article's text. Its download and views of the run or step are recorded."""
     ids = {"run": filled.run.pk, "step": filled.step.pk, "artifact": filled.artifact.pk, "runcost": filled.run.pk}
     for model, pk in ids.items():
         for address in (f"{filled.site}runs/{model}/", f"{filled.site}runs/{model}/{pk}/change/"):

@@ -81,7 +81,7 @@ ROWS: dict[str, Make] = {}
 
 
 def row(name: str) -> Callable[[Make], Make]:
-    """Register how to get a row of this model, and how to restore it."""
+    """Register a function that returns a row of the model (`site/model`) and a function to call after the test."""
 
     def enter(make: Make) -> Make:
         ROWS[name] = make
@@ -260,7 +260,7 @@ def compare(entries: list[AuditEntry], before: dict[str, object], after: dict[st
 
 
 def changeable() -> dict[str, Any]:
-    """Return the admin classes, by site and model, that allow a superuser to change something."""
+    """Return the model admins, by `site/model`, that allow a superuser to change something."""
     request = RequestFactory().get("/")
     request.user = User(is_active=True, is_staff=True, is_superuser=True)
     return {

@@ -23,7 +23,7 @@ REFUSED = "A limit must be at least 1. Leave the field empty for no limit."
 
 @pytest.fixture
 def page(request: pytest.FixtureRequest) -> Iterator[tuple[str, LLMProvider | LLMModel]]:
-    """The page of a provider or of a model, and its row."""
+    """The URL of a provider's or a model's page, and the row."""
     provider = LLMProvider.objects.get(pk="gemini")
     model = LLMModel.objects.create(provider=provider, model_name=f"m-{uuid4().hex[:8]}", model_class="pro")
     rows: dict[str, LLMProvider | LLMModel] = {"llmprovider": provider, "llmmodel": model}

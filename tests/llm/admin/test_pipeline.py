@@ -224,7 +224,7 @@ class TestOrder:
 
 
 class TestInUse:
-    """What the pipeline or unfinished runs use cannot be deleted or renamed, and a message says why."""
+    """What the pipeline or unfinished runs use is not deleted, and a model that such runs use is not renamed."""
 
     @pytest.fixture
     def used(self, draft_default: StepLLMDefault) -> Iterator[LLMModel]:

@@ -20,7 +20,7 @@ def streamed(wire: Wire, document: Document | None = None) -> tuple[bytes, ...]:
 
 
 def before_the_end(wire: Wire) -> tuple[bytes, ...]:
-    """Return a stream that breaks off after some text, before its end and token counts."""
+    """Return a stream that breaks off after some text, before its end and its final token counts."""
     return streamed(wire)[: -1 if wire.provider.id == "gemini" else -3]
 
 
@@ -87,7 +87,7 @@ class TestInterruptedReplies:
         assert error.usage is None
 
     def test_a_stream_that_ends_before_its_counts_is_transient(self, openai: Wire) -> None:
-        """A stream that ends properly without counts is a permanent error: its server never sends counts."""
+        """One that ends properly without counts is a permanent error instead: its server does not send any."""
         parts = streamed(openai, openai.provider.without_usage())
         assert isinstance(failure(openai, Answer(parts=parts)), LLMPermanentError)
         openai.server.seen.clear()

@@ -30,7 +30,7 @@ NewEntries = Callable[[], list[ControlAuditLog]]
 
 @pytest.fixture(autouse=True)
 def as_listed(undone: None) -> None:
-    """Reset the prices, since other tests may have changed them."""
+    """Set the price list's prices, since other tests may have changed them."""
     prices_apply(overwrite=True)
 
 
@@ -232,7 +232,7 @@ class TestRetirement:
 
 
 def fetched(server: WireServer, later: date, *, now: int, then: int) -> DataSnapshot:
-    """Return a list in which the model "m" has another input price (`then`) from the day `later` on."""
+    """Fetch a list in which a million input tokens of the model "m" cost `now`, but `then` from the day `later` on."""
     prices = [
         {"prices": {"input_mtok": now, "output_mtok": 1}},
         {"constraint": {"start_date": str(later)}, "prices": {"input_mtok": then, "output_mtok": 1}},

@@ -86,7 +86,7 @@ def request_of(response: Any) -> OperationRequest:
 
 
 def preview(browser: Client, source: Tenant, targets: list[Tenant], **form: Any) -> OperationRequest:
-    """Request a preview, by default of copying all prompts, and let a worker make it; return the request."""
+    """Request a preview, by default of copying all prompts, and make it as a worker does; return the request."""
     chosen = {"what": "", "to": "some", "tenants": [one.pk for one in targets], "reason": ""}
     return work(request_of(browser.post(f"{site(source)}copy_all_to_tenants/", {**chosen, **form})))
 
@@ -96,7 +96,7 @@ def report(source: Tenant, request: OperationRequest) -> str:
 
 
 def follow(browser: Client, source: Tenant, request: OperationRequest) -> OperationRequest:
-    """Copy what a preview showed, or undo a copy; return the new request."""
+    """Request the copy that a preview showed, or the undo of a copy; carry it out and return the new request."""
     return work(request_of(browser.post(report(source, request), {"reason": "as agreed"})))
 
 

@@ -22,7 +22,7 @@ COST = 5
 
 @pytest.fixture
 def page(filled: Filled) -> str:
-    """Return the URL of the list of costs: 0.0105, 0.003 (a failed run), 0.03, and none (a run without steps)."""
+    """Add runs, and return the URL of the list of costs: 0.0105, 0.003 (a failed run), 0.03, none (without steps)."""
     with tenant_context(filled.tenant):
         for status, tokens in ((RunStatus.FAILED, 1_000), (RunStatus.COMPLETED, 10_000)):
             run = Run.objects.create(status=status, config={"keyword": f"{tokens} tokens", "language": "en"})

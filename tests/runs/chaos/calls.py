@@ -30,7 +30,7 @@ class Maker:
 
 @dataclass
 class Comparison:
-    """The result of a comparison. An unknown call is counted under its explanation."""
+    """The result of a comparison. An unknown call is counted under its explanation; without one, it is a problem."""
 
     problems: list[str] = field(default_factory=list)
     settled: int = 0
@@ -62,7 +62,7 @@ class Comparer:
             self._entries[name_of(entry.prompt)].append(entry)
 
     def compare(self, mark: str, calls: list[Call], maker_of: Callable[[Call], tuple[str, Maker] | None]) -> None:
-        """Compare the calls of the step with this mark. `maker_of` returns a call's (name, worker), or None."""
+        """Compare the calls of the step with this mark. `maker_of` returns a worker's name and `Maker`, or None."""
         entries = {entry.request_id: entry for entry in self._entries.pop(mark, [])}
         unknown = []
         for call in calls:
@@ -107,7 +107,7 @@ class Comparer:
     def _paired(self, mark: str, calls: list[Call], entries: list[Billed]) -> Iterator[tuple[Call, Billed | None]]:
         """Yield (call, request) for each unknown call; the request is None if the ledger has none for the call.
 
-        Of several possible calls, the last that began before the request is chosen.
+        Of several possible calls, the last that began before the request is chosen. A request without one is a problem.
         """
         left = sorted(calls, key=lambda call: call.started_at)
         for entry in entries:

@@ -115,7 +115,7 @@ def allow(fake: FakeLLM) -> None:
 
 
 def _tenant(name: str) -> str:
-    """Create a tenant whose prompts name run and step in their first line and repeat the last output; return its id."""
+    """Create a tenant whose prompts begin with the run and step and contain the previous output; return its id."""
     tenant = tenant_create(name=name)
     with tenant_context(tenant) as alias:
         for before, step in zip((None, *STEPS), STEPS, strict=False):

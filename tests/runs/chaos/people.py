@@ -224,7 +224,7 @@ def resume_tenant(tenant_id: str) -> None:
 
 
 def status_of(tenant_id: str, run_id: UUID) -> str | None:
-    """Return the run's status; None if the tenant cannot be used now."""
+    """Return the run's status; None if the tenant or a database cannot be used now."""
     from tenants.routing.context import tenant_context
 
     close_old_connections()

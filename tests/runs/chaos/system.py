@@ -77,7 +77,7 @@ class System:
         return [one for one in self.members if one.name.startswith(kind) and one.serves]
 
     def keep_up(self) -> None:
-        """Start servers that have stopped, as many workers as the plan requires, and one beat.
+        """Start the servers that have stopped, and those of the plan's workers and the one beat that are missing.
 
         List in `deserters` the workers and beats that ended by themselves.
         """

@@ -24,7 +24,7 @@ DAYS = ("2026-11-23", "2026-11-24", "2026-11-25")
 
 @pytest.fixture
 def kept(tenant: Tenant) -> Tenant:
-    """Return a tenant with a call on each of three days."""
+    """Return a tenant with a call on each of three days, and with the daily costs of these calls."""
     make_old(tenant)
     step = add_step(tenant)
     for day in DAYS:
@@ -34,7 +34,7 @@ def kept(tenant: Tenant) -> Tenant:
 
 
 def tamper(tenant: Tenant) -> None:
-    """Change one day's costs, remove another day's, and add those of a day on which no call began."""
+    """In the daily costs, change one day, remove another, and add one on which no call began."""
     rows = DailyCost.objects.filter(tenant_id=tenant.pk)
     rows.filter(day=DAYS[0]).update(cost_usd=Decimal(0))
     rows.filter(day=DAYS[1]).delete()

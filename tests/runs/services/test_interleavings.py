@@ -178,7 +178,7 @@ class Client:
             self._steer(run_id)
 
     def _work(self, run_id: UUID) -> str:
-        """Act as a worker on the run's current step, with a random outcome, and return the outcome."""
+        """Work on the run's current step, with a random result, or replace a completed run; return the outcome."""
         with tenant_context(self._tenant) as alias:
             step = Run.objects.using(alias).values_list("current_step", flat=True).get(pk=run_id)
             if step is None:

@@ -314,7 +314,7 @@ def test_statuses_of_calls_are_all_counted(tenant: Tenant, run: Run) -> None:
 def test_the_migration_gives_earlier_calls_what_the_triggers_give_to_new_ones(
     tenant: Tenant, make_run: MakeRun, model: Callable[..., None], settings: Settings
 ) -> None:
-    """Settled, unknown, open and unpriced calls lose their amounts, which earlier releases did not store."""
+    """Calls of each kind lose their amounts, which earlier releases did not store; the migration restores them."""
     past = import_module("runs.migrations.0007_costs_so_far")
     assert finish(tenant, make_run(tenant))[-1] == "completed"
     begin(tenant, make_run(tenant))

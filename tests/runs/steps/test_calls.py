@@ -37,7 +37,7 @@ PRICES = {"cost_per_1k_input_tokens": Decimal("0.5"), "cost_per_1k_output_tokens
 
 @pytest.fixture
 def model_with() -> Iterator[Callable[..., None]]:
-    """Yield a function that changes columns of the model that `make_run` uses; restore them afterwards."""
+    """Yield a function that changes the context window and prices of `make_run`'s model; restore them afterwards."""
     row = standard_model()
     names = ("context_window", *PRICES)
     before = {name: getattr(row, name) for name in names}

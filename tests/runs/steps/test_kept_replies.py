@@ -85,7 +85,7 @@ def test_a_reply_to_a_suspended_tenant_is_kept_as_a_file_and_adopted_once_it_is_
 
 
 def status_while_suspended(tenant: Tenant, run: Run) -> str:
-    """Return the status of the first step, although the tenant is suspended."""
+    """Return the status of the first step of a suspended tenant's run."""
     with tenant_context(tenant.pk, statuses=(TenantStatus.SUSPENDED,)) as alias:
         return Step.objects.using(alias).get(run_id=run.pk, step=FIRST).status
 
@@ -103,7 +103,7 @@ def broken_storage(settings: Settings) -> Callable[[bool], None]:
 
 @pytest.fixture
 def stored(monkeypatch: pytest.MonkeyPatch) -> list[StepOutput]:
-    """Return a list that collects the outputs that a worker tries to store, whether it succeeds or not."""
+    """Return a list that collects the outputs that a worker tries to store, whether or not storing succeeds."""
     tries: list[StepOutput] = []
 
     def store_and_note(claim: Claim, output: StepOutput) -> StoredOutput:

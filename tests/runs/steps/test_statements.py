@@ -1,4 +1,4 @@
-"""How many statements a step causes in a warm worker, according to the server's log; it opens no connection."""
+"""A step in a warm worker causes few statements and opens no connection, according to the server's log."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from tenants.routing.context import tenant_context
 
 
 def add(tenant: Tenant, *, status: str = RunStatus.PENDING, keyword: str = "tea") -> UUID:
-    """Insert a run with two steps; it is summarized on commit."""
+    """Insert a run with two steps, which is summarized on commit; return its id."""
     with tenant_context(tenant) as alias, transaction.atomic(using=alias):
         run = Run.objects.using(alias).create(status=status, current_step="outline", config={"keyword": keyword})
         for position, step in enumerate(("outline", "draft")):

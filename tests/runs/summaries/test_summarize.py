@@ -210,7 +210,7 @@ def test_a_lost_control_database_does_not_fail_the_transition(tenant: Tenant, ca
 
 
 def _end_control_session() -> None:
-    """End the session of this process's connection to the control database, as a restart of the server does."""
+    """End this process's session on the control database, as a restart of the server does."""
     with connections["default"].cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
         [pid] = cursor.fetchone()

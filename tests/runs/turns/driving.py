@@ -43,14 +43,14 @@ def enqueued(tenant: str, number: int = 1, route: str = ROUTE) -> list[Waiting]:
 
 
 def taken() -> Turn:
-    """Take a turn; fail if none may start."""
+    """Take a turn and return it; fail if no step may start."""
     turn = take().turn
     assert turn is not None
     return turn
 
 
 def take_all() -> list[Turn]:
-    """Take turns until none may start; return them."""
+    """Take turns until no step may start; return them."""
     turns: list[Turn] = []
     while (turn := take().turn) is not None:
         turns.append(turn)

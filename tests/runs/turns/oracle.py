@@ -1,6 +1,6 @@
 """A second, naive implementation of what the script of `runs.turns` decides.
 
-It has plain lists, and evaluates every rule on each call.
+It keeps plain lists and dictionaries, and evaluates every rule on each call.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Oracle:
                 self._release(token)
 
     def used(self, scope: str) -> int:
-        """Return the number of steps in flight of a tenant, a provider or a model."""
+        """Return the number of steps in flight in a scope: "tenant:…", "provider:…" or "model:…"."""
         return sum(scope in _scopes(step) for step, _ends in self.in_flight.values())
 
     def last_minute(self, name: str) -> int:
@@ -101,7 +101,7 @@ class Oracle:
         return sum(number for counted, at, number in self.counted if counted == name and at + 61 > second)
 
     def _first(self, route: str) -> Waiting | None:
-        """Return the first step of the route's first tenant that is below its limit; None if there is none."""
+        """Return the route's first waiting step of the tenant that is next among those below their limits, or None."""
         steps = [step for step in self.waiting if step.route == route and self._is_below_limit(step.tenant_id)]
         tenant = min((step.tenant_id for step in steps), key=lambda name: (*self._rank(name), name), default=None)
         return next((step for step in steps if step.tenant_id == tenant), None)

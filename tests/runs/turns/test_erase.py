@@ -40,7 +40,7 @@ def naming(tenant_id: str) -> dict[str, object]:
 
 
 def fill(tenant_id: str, limit: Limits) -> None:
-    """Leave keys of each kind about the tenant: for waiting, delayed, running and finished steps, and for its limit."""
+    """Leave keys of each kind about the tenant: for waiting, delayed, started and failed steps, and for its limit."""
     limit[f"tenant:{tenant_id}"] = 3
     enqueued(tenant_id, 9, "broken/model")
     for _ in range(5):

@@ -234,7 +234,7 @@ def test_thousands_of_limits_are_handed_over(limit: Limits) -> None:
 def work(connection: Connection, queue: str, threads: int) -> None:
     """Execute steps in several threads until none is waiting; send their number and the most seen in flight.
 
-    The first ones last until as many are in flight as the limit allows.
+    The first ones last until as many are in flight as the limit allows, or none is waiting.
     """
     done: list[int] = []
     reached = threading.Event()

@@ -47,7 +47,7 @@ def own_queue() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def provider(databases: None) -> Iterator[FakeLLM]:
-    """Yield one provider for all tests of the module, since the workers know its address."""
+    """Yield one fake provider, limited to CALLS_AT_A_TIME, for the whole module: the workers know its address."""
     with pytest.MonkeyPatch.context() as patch, fake_provider(patch) as fake:
         LLMProvider.objects.filter(pk=PROVIDER).update(max_concurrent_calls=CALLS_AT_A_TIME)
         yield fake
@@ -87,7 +87,7 @@ def completed(tenant: Tenant) -> int:
 
 
 def all_completed(*tenants: Tenant) -> bool:
-    """Sweep as beat does; return whether every run is completed. None may fail."""
+    """Sweep as beat does; return whether every run of the tenants is completed; fail if one has failed."""
     runs_sweep()
     statuses: set[str] = set()
     for tenant in tenants:

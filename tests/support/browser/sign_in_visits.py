@@ -1,4 +1,4 @@
-"""Visits to the pages that people see while they sign in or after they are logged out: each opens one page."""
+"""Visits to the pages that people see while they sign in or after they are logged out: each ends on one page."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def second_factor_off(browser: Browser, known: Known) -> None:
 
 
 def _enrolled(browser: Browser, known: Known) -> list[str]:
-    """Log in as someone who has a second factor; return their recovery codes."""
+    """Give the operator a new second factor, and log in as them; return their recovery codes."""
     from django.contrib.auth.models import User
 
     from config.site.sign_in.models import SecondFactor
@@ -105,7 +105,7 @@ def logged_out(browser: Browser, known: Known) -> None:
 
 
 def session_ended(browser: Browser, known: Known) -> None:
-    """Ask for a page after someone else has ended the session."""
+    """Ask for a page after a change of the person's rights has ended the session."""
     from config.site.sign_in.sessions import EndReason, sessions_end_of
 
     log_in(browser, known.ids["operator"])

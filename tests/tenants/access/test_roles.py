@@ -81,7 +81,10 @@ def account() -> Iterator[User]:
 
 
 def role_after_migration(user: User, *permissions: str) -> str | None:
-    """Give a user Django's permissions, half of them through a group; return the role that the migration gives."""
+    """Give a user Django's permissions, half of them through a group; return what the migration makes of them.
+
+    This is the role and its scope, such as "viewer all", or None.
+    """
     RoleAssignment.objects.filter(user=user).delete()
     wanted = {tuple(name.split(".", 1)) for name in permissions}
     found = [

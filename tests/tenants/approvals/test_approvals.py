@@ -355,7 +355,7 @@ def test_an_approver_approves_what_they_saw_and_only_what_they_may(world: World)
 
 
 def test_an_approval_is_started_once_by_the_person_who_asked(world: World) -> None:
-    """Nothing is started before the approval, by another person, without the form, or from a second tab."""
+    """Nothing is started before the approval, by another person or by a GET, and nothing again from a second tab."""
     browser = world.browser(world.asks)
     form = {"typed_id": world.tenant.id, "reason": "the contract has ended"}
     response = browser.post(f"/admin/tenants/tenant/{world.tenant.id}/erase/", form)

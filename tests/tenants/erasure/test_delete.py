@@ -427,7 +427,7 @@ def test_prepared_transactions_are_rolled_back(tenant: Tenant) -> None:
 
 
 def cut_off(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start a deletion that is interrupted after listing what exists."""
+    """Start a deletion that lists what exists, then stays unfinished because the storage is down."""
 
     def fail(_tenant_id: str) -> int:
         raise StorageError("down")

@@ -49,7 +49,7 @@ VOLATILE = {
 
 
 def fill(tenant: Tenant, folder: Path) -> None:
-    """Give the tenant some of everything that a deletion removes."""
+    """Give the tenant a run, a backup, an export, a replaced database, messages and a cache key."""
     add_run(tenant)
     file = back_up(tenant, folder)
     tenant_export(tenant_id=tenant.id, output=str(folder / "bundle.tar"))

@@ -39,7 +39,7 @@ def sha256(path: Path | str) -> str:
 
 
 def brought(file: str, folder: Path, name: str = "brought.dump", *, manifest: bool = True) -> Path:
-    """Return a copy of the backup, as if someone had made it by hand."""
+    """Copy the backup, and its manifest if `manifest`, as someone would by hand; return the copy's path."""
     folder.mkdir(exist_ok=True)
     shutil.copy(file, folder / name)
     if manifest:

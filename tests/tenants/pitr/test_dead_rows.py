@@ -1,4 +1,4 @@
-"""Superseded rows of the control database are reported as removed only if they are."""
+"""Superseded rows of the control database are reported as removed only if they are; statistics keep no such values."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[BaseBackup,
 
 @pytest.fixture
 def backup(made: tuple[BaseBackup, Path], tmp_path: Path) -> BaseBackup:
-    """Return the server's only base backup, after copying it and its WAL so that a test may damage them."""
+    """Return the server's only base backup, now at a copy that a test may damage; the WAL archive is a copy, too."""
     original, archive = made
     backup = BaseBackup.objects.get(pk=original.pk)
     backup.place = str(tmp_path / "base")

@@ -1,4 +1,6 @@
-"""`kill -9` a process at a step of what staff requested: the next worker finishes or undoes it, and nothing is left.
+"""`kill -9` a process at a step of what staff requested: the next worker finishes or undoes it.
+
+Nothing is left to recover then.
 
 `make chaos` kills at every step.
 """

@@ -288,7 +288,7 @@ ALTER TABLE public.runs OWNER TO somebody;
 
 
 def test_foreign_dump_without_manifest_is_restored(tenant: Tenant, tmp_path: Path) -> None:
-    """As in the specification: what plain pg_dump writes, owners and grants included."""
+    """As in the specification: what pg_dump writes without our options, owners and grants included."""
     add_run(tenant)
     before = everything_of(tenant)
     assert tenant.server is not None

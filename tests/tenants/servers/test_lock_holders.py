@@ -69,7 +69,7 @@ def named(text: str, tenant: Tenant, table: str, gid: str) -> bool:
 
 
 class TestCommands:
-    """Each command is given a tenant whose table is locked, and one without problems."""
+    """Commands meet a tenant whose table is locked; in most tests, there is also one without problems."""
 
     @pytest.mark.parametrize("table", ["runs", "tenant_identity", "django_migrations"])
     def test_migrate_stops_before_any_change(

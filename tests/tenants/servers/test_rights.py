@@ -67,7 +67,7 @@ CONTROL = {
 
 @pytest.fixture(scope="module")
 def bare_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Yield the administrator's URL of a server that has the manual's roles but is not registered."""
+    """Yield the administrator's URL of a server that has the manual's roles and is not registered yet."""
     with second_postgres(tmp_path_factory.mktemp("bare")) as url:
         yield url
 

@@ -66,7 +66,7 @@ def history_of(tenant: Tenant) -> History:
 
 
 def leftovers(server_name: str = "main") -> list[str]:
-    """Return the prepared transactions and scratch databases on a server; there should be none."""
+    """Return a server's prepared transactions, rehearsal databases and unfinished templates; there should be none."""
     query = """
         SELECT gid FROM pg_prepared_xacts
         UNION ALL

@@ -1,4 +1,4 @@
-"""PostgreSQL servers like operators' own: of any version, with only the roles of docs/configuration.md."""
+"""PostgreSQL servers like operators' own: of any version, with the roles that a script makes, such as the manual's."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class OwnServer:
         return f"postgresql://{role}:{password or self.passwords[role]}@127.0.0.1:{self.port}/{database}"
 
     def as_superuser(self, database: str = "postgres", role: str = SUPERUSER) -> psycopg.Connection:
-        """Return a superuser's autocommit session; the product never has one."""
+        """Return an autocommit session of a superuser whose password is that of SUPERUSER."""
         url = self.url(role, database, self.passwords[SUPERUSER])
         return psycopg.connect(url, autocommit=True)
 

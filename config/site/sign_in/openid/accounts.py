@@ -85,8 +85,8 @@ def _found_by_name(claims: dict[str, Any]) -> User:
 def _name(claims: dict[str, Any]) -> str:
     """Return the name, or the e-mail address, by which to find the account.
 
-    Raises `OpenIDRefused` if the claims have no name, if the name is an e-mail address that is not verified, or if
-    OIDC_ALLOWED_DOMAINS is set and the claims have no verified address in one of these domains.
+    Raises `OpenIDRefused` if the claims have no name, if OIDC_USERNAME_CLAIM is "email" and the address is not
+    verified, or if OIDC_ALLOWED_DOMAINS is set and the claims have no verified address in one of these domains.
     """
     name = claims.get(settings.OIDC_USERNAME_CLAIM)
     if not isinstance(name, str) or not name.strip():

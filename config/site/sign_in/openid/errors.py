@@ -4,7 +4,7 @@ from config.base.errors import SeoGenError
 
 
 class OpenIDRefused(SeoGenError):
-    """The provider, its response or its account was refused. `reason` is for the audit log."""
+    """The provider cannot be used, or its response or its account was refused. `reason` is for the audit log."""
 
     code = "openid_refused"
 

@@ -59,7 +59,7 @@ def link_token(request: HttpRequest) -> str:
 
 
 def callback_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
-    """Log in the person whom the provider sends back, or link their accounts if they started that."""
+    """Log in the person whom the provider sends back, or ask for the second factor; link accounts if that was begun."""
     _require_configured()
     try:
         begun, claims = returned_claims(request, redirect_uri=_redirect_uri(request))

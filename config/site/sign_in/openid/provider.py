@@ -97,7 +97,10 @@ def id_token_of(provider: Provider, *, code: str, verifier: str, redirect_uri: s
 
 
 def keys_of(provider: Provider) -> list[dict[str, Any]]:
-    """Fetch the provider's public keys. They are not cached, because keys are replaced and logins are rare."""
+    """Fetch the provider's public keys. They are not cached, because keys are replaced and logins are rare.
+
+    Raises `OpenIDRefused`.
+    """
     keys = _fetch("GET", provider.jwks_uri).get("keys")
     return [key for key in keys if isinstance(key, dict)] if isinstance(keys, list) else []
 

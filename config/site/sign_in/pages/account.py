@@ -144,7 +144,7 @@ def own_password_page(request: HttpRequest, change: Callable[[], Any]) -> Any:
 def _counting_wrong_passwords(request: HttpRequest, user: User, field: str, page: Callable[[], Any]) -> Any:
     """Return the page's response; count an error of its password field as a failed login, and refuse if locked.
 
-    This way, no one can use this page of an unlocked computer to guess the password.
+    Otherwise, someone at an unlocked computer could guess the password on this page.
     """
     if request.method != "POST":
         return page()

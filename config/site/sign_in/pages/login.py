@@ -167,7 +167,7 @@ def _qr_code(text: str) -> SafeString:
 
 
 def _notice(request: HttpRequest) -> str:
-    """Return why this browser has to log in again; "" if its session has not ended."""
+    """Return, only once, why this browser's session ended; "" if it did not, or if the form was sent."""
     if request.method != "GET" or ENDED not in request.session:
         return ""
     sentences = {

@@ -149,7 +149,7 @@ def add_call(filled: Filled) -> None:
 
 
 def plant(using: str, *, of_tenant: bool) -> list[str]:
-    """Write TEXT into the columns of `FILLABLE` and into new log entries; return the columns that the database refused.
+    """Write TEXT into one database's columns of `FILLABLE` and new log entries; return the columns that it refused.
 
     For the control database, call this in a transaction that is rolled back: other tests use the rows, too.
     """

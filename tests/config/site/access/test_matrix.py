@@ -45,7 +45,7 @@ def ask(client: Client, name: str, address: str) -> Any:
 
 
 def may(response: Any) -> bool:
-    """Return whether the view was opened: 403 is a refusal; a redirect is not."""
+    """Return whether the view was opened, by a page or a redirect; 403 is a refusal, and any other status fails."""
     assert response.status_code in (200, 302, REFUSED), response.status_code
     return bool(response.status_code != REFUSED)
 

@@ -42,7 +42,7 @@ def test_every_kind_of_thing_in_entries_has_words() -> None:
 
 
 def _recorded_kinds() -> Iterator[str]:
-    """Yield each kind that the sources record by name: `resource_type="run"`."""
+    """Yield the kinds that the sources state literally, as in `resource_type="run"`; some occur several times."""
     for path in python_files():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.keyword) and node.arg == "resource_type":

@@ -61,7 +61,7 @@ def model() -> Iterator[LLMModel]:
 
 @dataclass(frozen=True)
 class Edited:
-    """A page with a form, a field of the form, and how to read the field's stored value."""
+    """A page with a form, a field of the form, how to read the field's stored value, and two new values for it."""
 
     page: str
     form: str

@@ -1,4 +1,4 @@
-"""The checks of layout.py find pages that scroll sideways, clip text, misalign numbers or stay in English."""
+"""The checks of layout.py find pages that scroll sideways, cut off text, misalign numbers or stay in English."""
 
 from __future__ import annotations
 

@@ -200,6 +200,6 @@ class Day:
         return hashlib.sha256(self.browser.driver.execute_async_script(FETCH, href).encode()).hexdigest()
 
     def chart(self) -> dict[str, float]:
-        """Return the bars that the page's chart has drawn, by their labels."""
+        """Return the values of the bars in the page's chart, by label."""
         labels, amounts = self.browser.driver.execute_script(DRAWN)
         return dict(zip(labels, amounts, strict=True))

@@ -121,7 +121,7 @@ def create_tenant(day: Day, tenant_id: str) -> None:
 
 
 def set_up_pipeline(day: Day) -> None:
-    """Give the local model prices and an output limit (without keys, all steps use it); have the last step reviewed."""
+    """Set prices and a limit of the local model (without keys, all steps use it), and a review before the last step."""
     model = LLMModel.objects.get(model_name=MODEL)
     day.open(f"/admin/llm/llmmodel/{model.pk}/change/")
     day.browser.fill(cost_per_1k_input_tokens="0.5", cost_per_1k_output_tokens="1.5", max_output_tokens=str(TOKENS))
