@@ -42,6 +42,7 @@ from tenants.restore import workflow
 from tenants.restore.scratch_database import drop_throwaways
 from tenants.schema.rehearsal import drop_scratch_databases
 from tenants.selectors import batches_unfinished, operations_unfinished, tenant_get
+from tenants.servers.lock_holders import DatabaseLocked
 from tenants.servers.session import ServerSession
 from tenants.transfer import new_tenant
 from tenants.types import OnProgress, ignore_progress
@@ -165,7 +166,7 @@ def operation_recover(operation: TenantOperation, on_progress: OnProgress, age_i
 
 def _reason(error: SeoGenError | OperationalError) -> str:
     """Return a sentence. A database's error is that of one tenant: without the control database, nothing continues."""
-    if isinstance(error, SeoGenError):
+    if isinstance(error, (SeoGenError, DatabaseLocked)):
         return str(error)
     return _("A database connection or statement failed: %(reason)s.") % {"reason": reason_of(error)}
 

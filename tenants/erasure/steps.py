@@ -156,7 +156,7 @@ def carry_on(server_session: ServerSession, tenant: Tenant, row: Erasure, on_pro
 
 @contextmanager
 def failures_as_unfinished(tenant_id: str) -> Iterator[None]:
-    """Turn a `SeoGenError` in the block into `DeletionUnfinished`, with the same reason and hint.
+    """Turn a `SeoGenError` or `DatabaseLocked` in the block into `DeletionUnfinished`, with the same reason and hint.
 
     If it has no hint, add one on how to continue. A `DeletionUnfinished` is raised unchanged.
     """
@@ -166,6 +166,8 @@ def failures_as_unfinished(tenant_id: str) -> Iterator[None]:
         raise
     except SeoGenError as error:
         raise DeletionUnfinished(tenant_id, error.message, hint=error.hint) from error
+    except DatabaseLocked as error:
+        raise DeletionUnfinished(tenant_id, str(error)) from error
 
 
 def recover(operation: TenantOperation, on_progress: OnProgress, _identity_file: str | None) -> None:

@@ -22,6 +22,7 @@ from tenants.requests.errors import OperationBusy, OperationLost, OperationUnfin
 from tenants.requests.interrupted import is_unfinished, made_by, recovered
 from tenants.requests.kinds import Result, carry_out
 from tenants.requests.request import require_still_allowed
+from tenants.servers.lock_holders import DatabaseLocked
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +75,8 @@ def request_work(claimed: OperationRequest) -> None:
                 result = _attempt(claimed, progress)
         except SeoGenError as error:
             _stopped(claimed, progress, error)
+        except DatabaseLocked as error:
+            _stopped(claimed, progress, SeoGenError(str(error), code="database_locked"))
         except Exception as error:
             logger.exception("operation failed", extra={"action": "operation.fail", "operation": str(claimed.pk)})
             name = type(error).__name__

@@ -10,7 +10,7 @@ from django.db import OperationalError
 from django.utils.translation import gettext as _
 
 from config.base.databases import CONTROL
-from tenants.errors import ServerError, TenantError
+from tenants.errors import ServerError
 from tenants.models import DatabaseServer, MigrationBatch, batch_of, database_prefix
 from tenants.naming import owner_role
 from tenants.servers.session import LockHolder, ServerSession
@@ -19,10 +19,8 @@ from tenants.servers.session import LockHolder, ServerSession
 LOCK_NOT_AVAILABLE = "55P03"
 
 
-class DatabaseLocked(TenantError, OperationalError):
+class DatabaseLocked(OperationalError):
     """A lock timeout. The message names the probable lock holder, if known; the cause is the driver's error."""
-
-    code = "database_locked"
 
 
 def is_lock_timeout(error: BaseException | None) -> bool:
