@@ -269,7 +269,7 @@ def test_a_template_that_would_hang_is_refused_on_the_page(browser: Client, tena
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("\\u0000", "a text contains a NUL character"), ("\\ud800", "cannot be")]
+    ("text", "message"), [("\\u0000", "a value cannot be stored (a NUL character, "), ("\\ud800", "cannot be")]
 )
 def test_variables_that_the_database_cannot_hold_are_refused(
     browser: Client, tenant: Tenant, text: str, message: str
@@ -277,7 +277,7 @@ def test_variables_that_the_database_cannot_hold_are_refused(
     variables = '[{"name": "keyword", "type": "string", "description": "x' + text + '"}]'
     response = browser.post(_draft(tenant), {"content": "{{ keyword }}", "variables": variables})
     assert response.status_code == 200
-    assert f"Prompt variables: {'' if 'NUL' in message else '0.description '}{message}" in response.content.decode()
+    assert f"Prompt variables: {'' if 'NUL' in message else '[0].description '}{message}" in response.content.decode()
 
 
 def test_a_version_that_a_run_has_used_cannot_be_edited(browser: Client, tenant: Tenant) -> None:
