@@ -155,7 +155,7 @@ def in_time(environment: Environment) -> list[Table]:
 def _reader(environment: Environment, tenant_id: str) -> Iterator[list[float]]:
     """Read from the tenant in another process during the block.
 
-    The yielded list holds the longest gap between two reads, in seconds, once the block has ended.
+    Once the block has ended, the yielded list holds the longest gap between two successful reads, in seconds.
     """
     gap: list[float] = []
     with child(["-c", READER, tenant_id], log=environment.log("reader"), environment=dict(os.environ)) as reader:

@@ -23,7 +23,7 @@ INSERT = "INSERT INTO {} (user_id, action, resource_type, resource_id) VALUES ('
 
 @dataclass(frozen=True)
 class Log:
-    """An audit log's tables, and the URLs of its database."""
+    """An audit log: its tables, the URLs of its database, and the hash that its chain starts from."""
 
     table: str
     head: str

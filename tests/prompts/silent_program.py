@@ -1,4 +1,4 @@
-"""Replaces `prompts.sandbox_process`: reads everything and never answers."""
+"""Replaces `prompts.sandbox_process`: reads all of its input, and ends without an answer."""
 
 import sys
 

@@ -38,7 +38,7 @@ def worker(*options: str, **environment: str) -> Iterator[subprocess.Popen[bytes
 
 
 class Watched:
-    """A worker with its log, on the session's broker and queue unless `environment` says otherwise."""
+    """A worker with its log, on the session's broker unless `environment` says otherwise; the caller must kill it."""
 
     def __init__(self, folder: Path, *options: str, **environment: str) -> None:
         self._log, ready = folder / "worker.log", folder / "worker.ready"

@@ -23,8 +23,8 @@ PATIENCE_S = 15.0
 
 
 def found() -> list[str]:
-    """Return a phrase for each leak of this thread; if there is none, one phrase about all tenant connections that are
-    still in use after `PATIENCE_S` seconds.
+    """Return a phrase for each leak of this thread; if there is none, one phrase about the tenant connections, if any,
+    that are still in use after `PATIENCE_S` seconds.
     """
     return list(_of_this_thread()) or _of_any_thread()
 

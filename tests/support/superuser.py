@@ -29,7 +29,7 @@ def remember(port: int, password: str) -> None:
 
 
 def forget(port: int) -> None:
-    """Make tests connect to that server as the role in its URL."""
+    """Make tests connect to the server at this port as the role in its URL."""
     _passwords.pop(port, None)
 
 

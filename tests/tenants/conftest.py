@@ -38,7 +38,10 @@ def empty_fleet() -> None:
 
 @pytest.fixture(scope="module")
 def fifty() -> Iterator[list[Tenant]]:
-    """Yield fifty tenants; tests of failed migrations share them, since a failed migration changes nothing."""
+    """Delete the rows of all tenants, and yield fifty new ones.
+
+    Tests of failed migrations share them, since a failed migration changes nothing.
+    """
     from tenants.lifecycle.create import tenant_create
     from tenants.models import Tenant
     from tests.support.tenant_fixtures import cloning_fast, remove

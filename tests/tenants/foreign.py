@@ -165,7 +165,7 @@ SIGNS = {"=", "<>", "<", ">", "<=", ">=", "+", "-", "*", "/", "%", "&", "|", "||
 
 
 def mark(canary: Canary) -> str:
-    """Return SQL that creates `public.mark`, which logs its caller and, for a superuser, creates `canary.file`."""
+    """Return SQL that creates `public.mark`: it logs its caller, and in a superuser's session writes `canary.file`."""
     return MARK.replace("@MARK@", str(canary.file))
 
 
@@ -187,7 +187,7 @@ def plain_dump(tenant: Tenant, folder: Path, *, tail: str = "") -> Path:
 
 
 def with_manifest(file: Path, **added: int) -> Path:
-    """Copy a dump, write a matching manifest beside it, as anyone who can write dumps can, and return the copy's path.
+    """Copy a `plain_dump`, and write a matching manifest beside it, as anyone who can write dumps can; return its path.
 
     `added` maps tables to their numbers of rows, if the appended SQL changes these.
     """

@@ -1,4 +1,4 @@
-"""`reason_of`: an error's first line, without what nobody may read."""
+"""`reason_of`: an error's first line without credentials; if the error has no text, the name of its class."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def recomputed_alone(lines: Lines, number: int) -> Lines:
 
 
 def twice(lines: Lines, number: int) -> Lines:
-    """Add a second value before the hashed one; another reader might show the first."""
+    """Add a second `action` to the line, before the hashed one; another reader might show the added one."""
     line = lines[number - 1].replace(b'"action"', b'"action": "shown instead", "action"', 1)
     return [*lines[: number - 1], line, *lines[number:]]
 

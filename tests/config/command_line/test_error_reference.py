@@ -56,7 +56,7 @@ def test_every_place_that_refuses_has_a_code() -> None:
 
 
 def test_every_class_that_is_raised_directly_has_a_code() -> None:
-    """A class may lack a code if it is a base class, or if each of its raise sites sets one."""
+    """A class without a code of its own is a base class, or the test above requires a code wherever it is raised."""
     between = {base for one in classes().values() for base in one.bases} | {site.error for site in raise_sites()}
     assert [name for name in classes() if not code_of(name, classes()) and name not in between | ROOTS] == []
 
@@ -83,7 +83,7 @@ def test_a_code_means_one_thing() -> None:
 
 
 def test_no_code_is_made_at_run_time() -> None:
-    """A computed code could depend on the language; only another error's code may be handed on."""
+    """A computed code could depend on the language; only these classes may be raised with another error's code."""
     handed_on = [site for site in raise_sites() if site.code == HANDED_ON]
     assert {site.error for site in handed_on} <= {"BackupFailed", "ImportRefused", "Refusal", "RestoreRefused"}
 

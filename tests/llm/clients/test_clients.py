@@ -1,4 +1,4 @@
-"""The clients over HTTP: the paid providers' against fake servers, the local one also against the real local LLM."""
+"""The clients over HTTP, against fake servers; the local one also against the embedded LLM."""
 
 import logging
 import socket
@@ -334,7 +334,7 @@ def embedded(llm_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class TestCompatible:
-    """Several servers that speak OpenAI's wire, each with a key of its own, or none."""
+    """Servers other than the vendors' own that speak one of the wires, each with a key of its own, or none."""
 
     @pytest.mark.parametrize("variable", ["OPENROUTER_API_KEY", ""])
     def test_gets_its_own_key_and_the_older_limit(

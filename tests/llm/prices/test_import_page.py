@@ -33,13 +33,13 @@ NewEntries = Callable[[], list[ControlAuditLog]]
 
 @pytest.fixture(autouse=True)
 def as_listed(undone: None) -> None:
-    """Reset the prices, since other tests may have changed them."""
+    """Set the prices to the price list's, since other tests may have changed them."""
     prices_apply(overwrite=True)
 
 
 @pytest.fixture
 def entries(as_listed: None) -> NewEntries:
-    """Return a function that returns the entries of imports that the test has made so far."""
+    """Return a function that returns the audit entries of the imports that the test has made so far, oldest first."""
     last = ControlAuditLog.objects.aggregate(last=Max("id"))["last"] or 0
     found = ControlAuditLog.objects.filter(id__gt=last, action="llm.prices.refresh").order_by("id")
     return lambda: list(found.all())
@@ -79,7 +79,7 @@ def from_list(name: str) -> None:
 
 
 def shown(client: Client, **query: str) -> tuple[dict[str, Any], str]:
-    """Open the page; return what its form would send, and its text."""
+    """Open the page; return what its form would send if nothing is ticked, and the page's HTML, unescaped."""
     response = client.get(PAGE, query)
     assert response.status_code == 200
     report = response.context["report"]

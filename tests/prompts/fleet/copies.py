@@ -1,4 +1,4 @@
-"""What tests of copies compare, and processes that die while copying."""
+"""What tests of copies compare, and processes that die while they copy prompts or undo a copy."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ORDER BY 1, 2
 
 
 def make_source(tenant: Tenant, content: str = TEXT, step: str = "draft") -> Prompt:
-    """Give the tenant a new active version of the step, and return it."""
+    """Give the tenant a new active version of the step's prompt, and return it."""
     with tenant_context(tenant) as alias:
         return prompt_create_active(alias=alias, step=step, content=content, variables=[KEYWORD], note="to be copied")
 

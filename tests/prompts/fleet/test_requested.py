@@ -1,4 +1,4 @@
-"""Requested copies of prompts whose worker is killed: another worker finishes them, and copies nothing twice."""
+"""A worker is killed during a requested copy of prompts, preview or undo: another ends it, and does nothing twice."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def previewed(user: User, source: Tenant, others: list[Tenant]) -> OperationRequ
 
 
 def versions(tenant: Tenant) -> tuple[list[int], int]:
-    """Return the versions of the step "draft", and how many entries of copies the tenant's log has."""
+    """Return the versions of the prompt "draft", and how many copies and undos are in the tenant's audit log."""
     with tenant_context(tenant) as alias:
         found = Prompt.objects.using(alias).filter(step="draft").order_by("version")
         copies = AuditLog.objects.using(alias).filter(action="prompt.copy")
@@ -134,7 +134,7 @@ def test_a_preview_begins_anew(superuser: User, trio: list[Tenant]) -> None:
 
 
 def again(request: OperationRequest) -> None:
-    """Let another worker take the request, as if the lease of the dead one had lapsed."""
+    """Let another worker finish the request, as if the lease of the dead one had lapsed; check that it is done."""
     OperationRequest.objects.filter(pk=request.pk).update(lease_until=Now() - LAPSED)
     assert operations_work("another", request.pk) == 1
     request.refresh_from_db()

@@ -31,7 +31,7 @@ FIELDS = {"keyword": "tea", "language": "en", "hold": "on", "advanced": ""}
 
 @pytest.fixture
 def declaring(tenant: Tenant) -> Tenant:
-    """Return a tenant whose first prompt declares an input of each type."""
+    """Return the test's tenant; the prompt of its first step now declares an input of each type."""
     content = "{{ keyword }} {{ brand }} {{ words }} {{ formal }} {{ headings }}"
     with tenant_context(tenant):
         Prompt.objects.filter(step="keyword_analysis", is_active=True).update(is_active=False)

@@ -1,4 +1,4 @@
-"""Run the chaos test: `python -m tests.runs.chaos --help`."""
+"""Run the chaos test; `python -m tests.runs.chaos --help` lists its options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Check what must hold once everything has come to rest; each problem is reported as a text."""
+"""Check what must hold once everything has come to rest. Problems are reported as texts; an unreadable file raises."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kill and freeze processes at random moments, in each way at least once."""
+"""Kill, stop and freeze processes, and disturb RabbitMQ, at random moments, in each way at least once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Disturbance = Callable[[], None]
 
 
 class Disturber:
-    """A thread that disturbs processes in rounds until `stop_after` ends it; each round has a random order."""
+    """Disturbs the system from a thread until `stop_after`, in rounds: each has every kind once, in random order."""
 
     def __init__(self, system: System, rabbit: Rabbit | None, *, seed: str) -> None:
         self.counts: Counter[str] = Counter()

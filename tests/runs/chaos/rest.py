@@ -26,7 +26,7 @@ BY_PEOPLE = sorted(set(AUDITED.values()))
 
 
 class NoRest(Exception):
-    """Runs, calls or turns did not end in time."""
+    """Runs, calls or turns did not end in time, or runs were not summarized."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Restless:
 def bring_to_rest(records: Records, tenant_ids: list[str], *, limit_s: float) -> None:
     """Resume all tenants and paused runs, retry failed runs, and wait until no run is left to complete.
 
-    A run whose next attempt is far off is cancelled and retried. A run whose last action by a person was to cancel it
-    is not retried. Raise `NoRest` on timeout.
+    A run whose next attempt is far off is cancelled and retried. A run that people cancelled before, as their last
+    action on it, is not retried. Raise `NoRest` on timeout.
     """
     for tenant in Tenant.objects.filter(status=TenantStatus.SUSPENDED):
         resume_tenant(tenant.pk)

@@ -120,7 +120,7 @@ def test_broadcasts_are_questions_or_nothing(watched: Watched, valkey: Any, tena
 def test_a_malformed_unacknowledged_message_does_not_block_restoring_others(
     valkey: Any, tenant: Tenant, make_run: MakeRun
 ) -> None:
-    """Unacknowledged messages come back after a while, the newest first; here the newest is garbage."""
+    """Unacknowledged messages come back after a while, the newest first; here all but the oldest are garbage."""
     run = make_run(tenant)
     queue = current_app.conf.task_default_queue
     lost = json.dumps([json.loads(valkey.rpop(queue)), "", queue])

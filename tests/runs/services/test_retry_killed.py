@@ -1,4 +1,6 @@
-"""`run retry --from` is killed just before a statement, a commit or a file operation, at one point after another.
+"""A retry from the first step is killed just before a statement, a commit or a file operation.
+
+This is tried at every fourth such point; in `make chaos`, at every one.
 
 Afterwards, either all of it has happened, or files were copied and nothing else.
 """

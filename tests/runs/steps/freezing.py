@@ -1,8 +1,9 @@
 """A Celery worker whose process group is frozen (SIGSTOP) at a chosen point of a step.
 
-A point is just before a statement or commit in a tenant's database, or just before an operation on the storage's files.
-In the folder FREEZE_FOLDER, the test writes to `plan` at which point to stop (its number, or a part of its name). The
-worker writes the name of that point to `frozen`, and a line to `done` at the end of each task.
+A point is just before a statement or commit in a tenant's database, or just before something in the storage is linked,
+renamed, removed or, if it is a folder, made. In the folder FREEZE_FOLDER, the test writes to `plan` at which point to
+stop (its number, or a part of its name). The worker writes the name of that point to `frozen`, and a line to `done` at
+the end of each task.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def of_files(event: str, arguments: tuple[Any, ...]) -> None:
 
 @worker_init.connect
 def watch_process(**_signal: Any) -> None:
-    """Make each commit and each operation on the storage's files a point."""
+    """Make each commit and each operation of `FILE_EVENTS` in the storage a point."""
     from tenants.routing.backend.base import DatabaseWrapper
 
     backend: Any = DatabaseWrapper

@@ -526,7 +526,7 @@ def test_an_output_without_its_artifact_is_adopted_and_its_tokens_counted_once(
 
 
 def called(tenant: Tenant, held: Claim, text: str) -> StepOutput:
-    """Record a call, and return an output that belongs to it."""
+    """Begin a call, and return an output that belongs to it."""
     with tenant_context(tenant) as alias:
         call_id = call_begin(alias=alias, claim=held, max_input_tokens=100, max_output_tokens=100)
     return replace(output_for(tenant, held, text=text), call_id=call_id)

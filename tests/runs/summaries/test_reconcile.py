@@ -51,7 +51,7 @@ def checked(tenant: Tenant) -> dict[str, tuple[str, list[str]]]:
 
 
 def tamper(tenant: Tenant) -> tuple[UUID, UUID, UUID]:
-    """Make one summary differ, remove one, and add one of a run that does not exist; return their runs."""
+    """Make one summary differ, remove one, and add one of a run that does not exist; return the runs' ids."""
     different, missing, surplus = add(tenant), add(tenant), uuid4()
     present = RunSummary.objects.filter(tenant_id=tenant.pk)
     present.filter(run_id=different).update(status="completed", error="x")

@@ -296,7 +296,7 @@ def test_garbage_in_the_keys_stops_nothing(limit: Limits, own_queue: str) -> Non
 
 @pytest.fixture
 def late_answer(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Make the answer to the first request of each kind time out; return the kinds in the order of the requests."""
+    """Make the answer to the first request of each kind time out; return a list that collects each request's kind."""
     sent: list[str] = []
     script = store._script
 

@@ -105,7 +105,7 @@ class Browser:
         self._wait.until(expect.text_to_be_present_in_element((By.TAG_NAME, "body"), text))
 
     def wait_for_element(self, css: str) -> None:
-        """Wait until the page has a matching element, even if that element is replaced all the time."""
+        """Wait until the page has a matching element, even if that element keeps being replaced."""
         self._wait.until(lambda driver: driver.execute_script("return !!document.querySelector(arguments[0])", css))
 
     def wait_until_gone(self, element: WebElement) -> None:
@@ -116,7 +116,7 @@ class Browser:
         self.click("#dialog button[type=submit]")
 
     def send(self, form: str = "") -> None:
-        """Submit the page's form as it is, and wait for the next page; with `form`, submit the form that it selects."""
+        """Submit the page's form, or the one that the CSS selector `form` matches, as it is; wait for the next page."""
         before = self.driver.find_element(By.TAG_NAME, "html")
         self.driver.execute_script(SEND, form)
         self.wait_until_gone(before)

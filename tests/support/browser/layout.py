@@ -113,7 +113,9 @@ def sideways(browser: Browser) -> list[str]:
 
 
 def cut(browser: Browser) -> list[str]:
-    """Return the texts of the open page that are cut, or whose last character has a line of its own, at each width."""
+    """Return, at each width, the hints, choices and breadcrumbs of the open page that are cut, and the column headings
+    whose last character has a line of its own.
+    """
     return _at_each_width(browser, CUT)
 
 

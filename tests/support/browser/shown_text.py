@@ -1,4 +1,4 @@
-"""What a page says, read from its HTML without a browser: its plain texts and its code, each in order."""
+"""What a page says, by kind and in order, read from its HTML without a browser."""
 
 from __future__ import annotations
 

@@ -38,8 +38,8 @@ PACKAGES = (
 
 
 def serve(control: socket.socket) -> None:
-    """Fork a process for each request until the other end is closed. In the forked process, run the program, then
-    return.
+    """Fork a process for each request and answer with its id, until the other end is closed. In the forked process, run
+    the program, then return.
     """
     while True:
         size, files, _flags, _address = socket.recv_fds(control, 8, 3)

@@ -228,7 +228,7 @@ def pump(source: socket.socket, target: socket.socket, limit: int) -> None:
 
 
 def test_a_full_disk_leaves_nothing(tenant: Tenant, tmp_path: Path) -> None:
-    """The kernel refuses to let the file grow, as it does if the disk is full."""
+    """A limit on the size of files stands in for the full disk: the kernel refuses to let the file grow."""
     program = (
         "import django, resource, signal, sys; django.setup()\n"
         "from tenants.backup.backup import tenant_backup\n"
@@ -245,7 +245,7 @@ def test_a_full_disk_leaves_nothing(tenant: Tenant, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("empty_fleet")
 def test_full_disk_is_reported_for_each_tenant(make_tenant: MakeTenant, tmp_path: Path) -> None:
-    """The file system, in a separate mount namespace, has room for two of the three tenants' backups."""
+    """The file system, in a separate mount namespace, has room for the two small backups, but not for the large one."""
     if subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode:
         pytest.skip("this account may not mount")
     large, *small = (make_tenant(tenant_id=f"{name}-{secrets.token_hex(4)}") for name in "abc")
@@ -511,7 +511,7 @@ class TestPlaces:
         assert not place.holds("a.dump")
 
     def test_a_file_has_one_writer_at_a_time(self, tmp_path: Path) -> None:
-        """Otherwise, the first would give its name to what the second has written so far."""
+        """Otherwise, the first would give the file's final name to what the second has written so far."""
         places = place_at(str(tmp_path)), place_at(str(tmp_path))
         with places[0].writing("a.jsonl", replace=False) as first:
             first.write(b"whole")

@@ -26,7 +26,7 @@ from tests.tenants.support.filled import add_run, as_superuser, everything_of, w
 def littered(make_tenant: MakeTenant) -> Tenant:
     """Return a tenant with a run, whose role has created two large objects, one of them with content.
 
-    Roles may do so only on a server without the product's base database, in which that right is revoked.
+    The product's base database revokes that right. Granting it here makes the server like one without that database.
     """
     tenant = make_tenant()
     add_run(tenant)

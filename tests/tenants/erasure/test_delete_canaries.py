@@ -156,7 +156,7 @@ def test_no_canary_survives(around: Surroundings, settings: Settings) -> None:
 
 
 def is_reported_unless_failed(base: BaseBackup, tenant: Tenant) -> bool:
-    """Return whether the erasure's check names a complete base backup, but not one that failed, which has no files."""
+    """Return whether the erasure's check names the base backup if it is completed, but not if it has failed."""
     found = []
     for status in (BackupStatus.FAILED, BackupStatus.COMPLETED):
         BaseBackup.objects.filter(pk=base.pk).update(status=status)

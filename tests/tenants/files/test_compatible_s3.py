@@ -48,7 +48,7 @@ Odd = Callable[..., AbstractContextManager[OddS3]]
 
 @pytest.fixture
 def odd(s3_server: S3Server, s3_place: str, settings: Settings) -> Odd:
-    """Return a function that makes storage and backups use an odd server, as settings in production would."""
+    """Return a context manager that runs an odd server and makes storage and backups use it, as settings would."""
 
     @contextmanager
     def through(*oddities: Oddity) -> Iterator[OddS3]:

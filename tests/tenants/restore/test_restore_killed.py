@@ -1,6 +1,6 @@
 """Kill restore, undo, clone, backup, export, import, drill and verification, then run `tenant recover`.
 
-Afterwards, a tenant has either the old state or the new one, complete, and nothing else is left anywhere.
+Afterwards, a tenant has either the old state or the new one, complete, and no leftovers of the operation remain.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ AWKWARD = "a\tb\nc\\d\r\\. \\! echo\n\\.\n'\"$$ $1 é 記事 😀"
 
 
 def add_run(tenant: Tenant, *, status: str = RunStatus.COMPLETED, text: str = AWKWARD) -> uuid.UUID:
-    """Give the tenant a run of one step, with its files, rows and audit entry; return the run's id."""
+    """Give the tenant a run of one step, with its files, rows and audit entry, and an override; return the run's id."""
     with tenant_context(tenant) as alias, transaction.atomic(using=alias):
         prompt = Prompt.objects.using(alias).get(step="draft", is_active=True)
         run = Run.objects.using(alias).create(status=status, current_step="draft", config={"keyword": text})

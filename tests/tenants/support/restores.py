@@ -24,7 +24,7 @@ def chain_is_whole(tenant: Tenant) -> bool:
 
 
 def scratch_things(server_url: str) -> list[str]:
-    """Return the scratch databases of restores and checks, and their roles; nothing is left of them afterwards."""
+    """Return the names of the scratch databases and roles of restores and checks; none may exist afterwards."""
     pattern = r"_(restore|check)_"
     with psycopg.connect(server_url) as connection:
         query = "SELECT datname FROM pg_database UNION ALL SELECT rolname FROM pg_roles"
