@@ -330,7 +330,7 @@ class TenantUnreachable(TenantError):
 
 
 class TenantLocked(TenantError):
-    """Another session held a lock in the tenant's database for longer than DATABASE_LOCK_TIMEOUT_S."""
+    """A statement timed out while it waited for a lock in the tenant's database."""
 
     code = "tenant_locked"
 

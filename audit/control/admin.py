@@ -136,7 +136,7 @@ class AuditAnchorAdmin(ReadOnlyAdmin):
     list_filter_submit = True
     list_before_template = "admin/audit_anchors.html"
     search_fields = ("=tenant_id", "=identity", "=hash", "=run")
-    search_help_text = gettext_lazy("Exact tenant id, identity, hash or run")
+    search_help_text = gettext_lazy("Exact tenant id, identity or hash, or the id of an anchoring")
     show_full_result_count = False
     fields = (("shown_log", "created_at"), ("sequence", "identity"), "hash", "guard_hash", "run")
 

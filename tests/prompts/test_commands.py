@@ -166,7 +166,11 @@ def test_a_syntax_error_names_its_line(tenant: Tenant, tmp_path: Path, declared:
     ("declarations", "code", "problem"),
     [
         ("[", "prompt_file_unreadable", "is not valid JSON (line 1)."),
-        ("[" * 100_000, "prompt_file_unreadable", "cannot be read as JSON."),
+        (
+            "[" * 100_000,
+            "prompt_file_unreadable",
+            "cannot be read as JSON: a number is too long, or its content is nested too deeply.",
+        ),
         ('[{"name": "keyword", "type": "colour"}]', "prompt_invalid", "Prompt variables: [0].type must be"),
         (
             '[{"name": "keyword", "type": "integer", "default": "one"}]',

@@ -66,8 +66,11 @@ def read_variables(path: str | None) -> list[dict[str, object]] | None:
         raise UnreadablePromptFile(
             _("%(path)s is not valid JSON (line %(line)d).") % {"path": _shown(path), "line": error.lineno}
         ) from error
-    except (ValueError, RecursionError) as error:  # a number that is too long, or nesting that is too deep
-        raise UnreadablePromptFile(_("%(path)s cannot be read as JSON.") % {"path": _shown(path)}) from error
+    except (ValueError, RecursionError) as error:
+        raise UnreadablePromptFile(
+            _("%(path)s cannot be read as JSON: a number is too long, or its content is nested too deeply.")
+            % {"path": _shown(path)}
+        ) from error
     return document
 
 
