@@ -45,7 +45,7 @@ def test_one_login_leads_to_the_tenants_site_that_was_asked_for(
 
 
 def test_the_pages_of_groups_and_a_tenants_history_work_in_a_browser(staffed: Browser, filled: Filled) -> None:
-    """The other pages are opened in `frame/test_accessibility.py`."""
+    """`frame/test_accessibility.py` opens most of these pages and all others, with more checks."""
     group = TenantGroup.objects.create(name=f"group-{uuid4().hex[:8]}")
     pages = [
         *(f"/admin/tenants/tenantgroup/{group.pk}/{page}" for page in ("change/", "delete/")),

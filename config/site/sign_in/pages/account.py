@@ -62,7 +62,7 @@ def account_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
 
 
 def factor_off_page(site: AdminSite, request: HttpRequest) -> HttpResponse:
-    """Turn off one's own second factor after checking a code and the password, if there is one."""
+    """Turn off one's own second factor after checking a code and, if the account has a password, the password."""
     user = _own_account(request)
     if not _has_factor(user):
         return _without_factor(request)
