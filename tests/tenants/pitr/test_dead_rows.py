@@ -8,6 +8,7 @@ from django.db import connections
 from django.db.models import Model
 from pytest_django import Settings
 
+from runs.summaries.models import RunSummary
 from tenants.erasure.delete import tenant_delete
 from tenants.erasure.verify import erasures_verify
 from tenants.models import (
@@ -76,6 +77,7 @@ def test_who_does_not_own_the_tables_rewrites_nothing(tenant: Tenant, monkeypatc
         (OperationRequest, "error"),
         (MigrationBatch, "error"),
         (BatchTenant, "error"),
+        (RunSummary, "error"),
     ],
 )
 def test_statistics_keep_no_values_of_columns_that_an_erasure_clears(
