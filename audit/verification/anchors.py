@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, Field
@@ -37,7 +37,7 @@ class _PreviousFields(BaseModel):
 
 
 class _DocumentFields(BaseModel):
-    format: Literal["seo-gen audit anchors 1"]
+    format: str
     run: UUID
     previous: _PreviousFields | None
     anchors: list[_AnchorFields]
@@ -89,7 +89,12 @@ class Document:
     @classmethod
     def parse(cls, content: bytes) -> Document:
         """Parse a document. Raises ValueError if it is not one."""
-        found = _DocumentFields.model_validate(parse_json(content))
+        document = parse_json(content)
+        # A lone surrogate could be neither hashed nor printed later; encoding it is a `ValueError`.
+        json.dumps(document, ensure_ascii=False).encode()
+        found = _DocumentFields.model_validate(document)
+        if found.format != FORMAT:
+            raise ValueError(found.format)
         return cls(
             run=found.run,
             previous=(found.previous.name, found.previous.sha256) if found.previous else None,

@@ -52,6 +52,8 @@ def test_files_that_are_nested_too_deeply_are_refused_as_others() -> None:
         {"anchors": [{**ANCHOR, "at": "2026-01-01T00:00:00"}]},
         {"anchors": 1},
         {"previous": ["name"]},
+        {"previous": {"name": "\ud800", "sha256": "0"}},
+        {"format": "another"},
     ],
 )
 def test_an_anchor_document_with_wrong_values_is_a_value_error(change: dict[str, object]) -> None:
