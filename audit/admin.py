@@ -33,7 +33,7 @@ from config.site.documents import as_document, label_of
 SENTENCES_IN_LIST = 4
 READS = ".read"
 # Names in entries that are not fields of the model.
-OTHER_FIELDS = {"roles": _("roles")}
+OTHER_FIELDS = {"roles": _("roles"), "long_context_over price": _("long context above (tokens)")}
 
 
 class ActionFilter(admin.SimpleListFilter):
@@ -231,7 +231,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
 
         def label(field: str) -> str:
             unit = field.removesuffix(" price")
-            if unit != field:
+            if unit != field and field not in OTHER_FIELDS:
                 return gettext("price of %(unit)s") % {"unit": unit}
             try:
                 return str(found.model._meta.get_field(field).verbose_name) if found else field

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import fields
-from datetime import UTC, datetime
 from typing import LiteralString
 
 from django.db import DEFAULT_DB_ALIAS
@@ -22,7 +21,7 @@ from llm.errors import (
     UnknownProvider,
 )
 from llm.models import LLMModel, LLMProvider, ModelClass, StepLLMDefault
-from llm.prices.history import prices_in_force
+from llm.prices.history import prices_in_force, today
 from llm.types import Fallback, ModelPrices, PipelineStep, ProviderAccess, ResolvedModel
 
 # For models whose row has no limit; every current model supports it.
@@ -89,8 +88,7 @@ def newest_model(provider: LLMProvider, models: Sequence[LLMModel], model_class:
     active = [model for model in of_class or models if model.is_active]
     if not active:
         raise NoActiveModel(provider.pk, model_class=model_class)
-    today = datetime.now(UTC).date()
-    return max(active, key=lambda model: (model.retires_on is None or model.retires_on > today, model.pk))
+    return max(active, key=lambda model: (model.retires_on is None or model.retires_on > today(), model.pk))
 
 
 def resolve_named_model(provider_id: str, model_name: str) -> ResolvedModel:

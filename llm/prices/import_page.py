@@ -20,7 +20,7 @@ from config.site.admin_base import StaffAdmin, action
 from llm.errors import PricesUnavailable
 from llm.prices.history import today
 from llm.prices.types import PriceChange, PricesReport
-from llm.prices.unit_names import unit_name
+from llm.prices.unit_names import THRESHOLD, unit_name
 
 ONLINE, INSTALLED = "online", "installed"
 # The names of the form's fields.
@@ -133,8 +133,8 @@ def _units(change: PriceChange) -> Iterator[tuple[str, str, str]]:
     old, new = change.old.as_document(), change.new.as_document()
     for unit in dict.fromkeys([*new, *old]):
         if old.get(unit) != new.get(unit):
-            if unit == "long_context_over":
-                yield _("long context above (tokens)"), _tokens(old.get(unit)), _tokens(new.get(unit))
+            if unit == THRESHOLD:
+                yield unit_name(unit), _tokens(old.get(unit)), _tokens(new.get(unit))
             else:
                 yield unit_name(unit), str(old.get(unit, "-")), str(new.get(unit, "-"))
 

@@ -23,7 +23,7 @@ from config.site.conflicts import SeenForm
 from llm.models import LLMModel, LLMPrice
 from llm.prices.by_hand import prices_set
 from llm.prices.history import MAX_PLACES, MAX_PRICE, price_in_force, prices_in_force, today
-from llm.prices.unit_names import NAMES, unit_name
+from llm.prices.unit_names import NAMES, THRESHOLD, unit_name
 from llm.types import LONG, ModelPrices
 
 MAX_NOTE_CHARS = 500
@@ -174,5 +174,5 @@ def _units(prices: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for unit in _units_shown():
         if unit in prices:
             yield unit_name(unit), str(prices[unit])
-    if "long_context_over" in prices:
-        yield _("long context above (tokens)"), f"{prices['long_context_over']:,}"
+    if THRESHOLD in prices:
+        yield unit_name(THRESHOLD), f"{prices[THRESHOLD]:,}"

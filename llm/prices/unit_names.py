@@ -1,4 +1,4 @@
-"""Names that people read for the units of usage and of prices."""
+"""Names that people read for the units of usage and of prices, and for the threshold beside prices."""
 
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -13,10 +13,14 @@ NAMES = {
     "cache_write_1h": gettext_lazy("cache write (1 hour)"),
     "reasoning": gettext_lazy("reasoning"),
 }
+# The key of a price document that holds no price: the input tokens from which a call has the prices of a long context.
+THRESHOLD = "long_context_over"
 
 
 def unit_name(unit: str) -> str:
-    """Return the name of a unit; an unknown unit is returned unchanged."""
+    """Return the name of a unit or of the threshold; an unknown unit is returned unchanged."""
+    if unit == THRESHOLD:
+        return _("long context above (tokens)")
     base = unit.removeprefix(LONG)
     if base not in NAMES:
         return unit

@@ -26,6 +26,7 @@ from config.base.errors import SeoGenError
 from config.site.admin_base import OWN_SCOPE, ReadOnlyAdmin, as_badge, as_link
 from llm.models import LLMModel
 from llm.prices.by_hand import prices_set
+from llm.prices.unit_names import unit_name
 from llm.types import ModelPrices
 from tenants.access.visible import sees_all_tenants
 from tenants.admin.operations import about_visible, operation_url, report_url
@@ -230,17 +231,12 @@ def _price_lines(given: dict[str, Any]) -> list[str]:
     now: dict[str, Any] = given.get("replaces", {})
     new: dict[str, Any] = given["prices"]
     changes = [
-        f"{_unit(unit)}: {now.get(unit, '-')} → {new.get(unit, '-')}"
+        f"{unit_name(unit)}: {now.get(unit, '-')} → {new.get(unit, '-')}"
         for unit in sorted({*now, *new})
         if now.get(unit) != new.get(unit)
     ]
     named = {"model": given["model"], "day": given["valid_from"]}
     return [_("Prices of %(model)s from %(day)s, in USD per 1,000 tokens:") % named, *changes]
-
-
-def _unit(unit: str) -> str:
-    # The only value that is not a price.
-    return _("long context above (tokens)") if unit == "long_context_over" else unit
 
 
 def _arguments(row: Approval) -> str:

@@ -10,6 +10,7 @@ from config.base.output import print_table
 from llm.prices.history import today
 from llm.prices.refresh import prices_apply, prices_compare
 from llm.prices.types import PriceChange, PricesReport
+from llm.prices.unit_names import THRESHOLD, unit_name
 from llm.routing import retiring_steps
 
 
@@ -107,13 +108,10 @@ def _rows(change: dict[str, Any]) -> list[tuple[str, ...]]:
     old, new = change["old"], change["new"]
     units = [unit for unit in {**new, **old} if old.get(unit) != new.get(unit)]
     head = (f"{change['provider_id']}/{change['model_name']}", _day(change["valid_from"]))
-    prices = [(_unit(unit), str(old.get(unit, "-")), str(new.get(unit, "-"))) for unit in units]
+    # As in the JSON; but the threshold is not a price.
+    names = [unit_name(unit) if unit == THRESHOLD else unit for unit in units]
+    prices = [(name, str(old.get(unit, "-")), str(new.get(unit, "-"))) for name, unit in zip(names, units, strict=True)]
     return [(*head, *prices[0], _outcome(change)), *(("", "", *price, "") for price in prices[1:])]
-
-
-def _unit(unit: str) -> str:
-    # The only value that is not a price.
-    return _("long context above (tokens)") if unit == "long_context_over" else unit
 
 
 def _day(begins: date) -> str:
