@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from django.db import OperationalError
 from django.utils.translation import gettext as _
 
 from config.base.errors import SeoGenError, joined
@@ -491,6 +492,8 @@ def failure_reason(error: BaseException) -> str:
         return error.message
     if isinstance(error, OSError):
         return _("The disk or a file cannot be used: %(reason)s.") % {"reason": reason_of_disk(error)}
+    if isinstance(error, OperationalError):
+        return _("A database connection or statement failed: %(reason)s.") % {"reason": reason_of(error)}
     if isinstance(error, Exception):
         return _("Unexpected error (%(name)s).") % {"name": type(error).__name__}
     return _("It was interrupted.")

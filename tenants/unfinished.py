@@ -13,7 +13,7 @@ from config.base.databases import CONTROL
 from config.base.errors import SeoGenError, joined
 from tenants.backup.backup import backup_abandon
 from tenants.erasure import steps
-from tenants.errors import FleetBusy, ServerError, TenantBusy, reason_of
+from tenants.errors import FleetBusy, ServerError, TenantBusy, failure_reason
 from tenants.files.age_encryption import age_identity_require
 from tenants.files.locations import place_at
 from tenants.fleet.batch import batch_applied, batch_decide, batch_end, fleet_lock
@@ -42,7 +42,6 @@ from tenants.restore import workflow
 from tenants.restore.scratch_database import drop_throwaways
 from tenants.schema.rehearsal import drop_scratch_databases
 from tenants.selectors import batches_unfinished, operations_unfinished, tenant_get
-from tenants.servers.lock_holders import DatabaseLocked
 from tenants.servers.session import ServerSession
 from tenants.transfer import new_tenant
 from tenants.types import OnProgress, ignore_progress
@@ -166,9 +165,7 @@ def operation_recover(operation: TenantOperation, on_progress: OnProgress, age_i
 
 def _reason(error: SeoGenError | OperationalError) -> str:
     """Return a sentence. A database's error is that of one tenant: without the control database, nothing continues."""
-    if isinstance(error, (SeoGenError, DatabaseLocked)):
-        return str(error)
-    return _("A database connection or statement failed: %(reason)s.") % {"reason": reason_of(error)}
+    return str(error) if isinstance(error, SeoGenError) else failure_reason(error)
 
 
 def _finish_create(operation: TenantOperation, on_progress: OnProgress, _identity_file: str | None) -> None:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from uuid import uuid4
 
-from django.db import DatabaseError, transaction
+from django.db import Error, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -58,7 +58,7 @@ def tenant_drill(
         report = _drill(tenant, server, file, to_time, on_progress)
         _record_end(tenant, "tenant.drill.complete", source=report.source, seconds=report.seconds)
     except BaseException as error:
-        with suppress(DatabaseError):
+        with suppress(Error):
             _record_end(tenant, "tenant.drill.fail", reason=failure_reason(error))
         raise
     on_progress(Progress(tenant.id, "done"))

@@ -174,7 +174,14 @@ def undone_on_failure(server_session: ServerSession, tenant: Tenant, row: Restor
             _undo(server_session, tenant, row, failure_reason(failure))
         except Exception as error:
             raise TenantUnfinished(tenant.id, row.operation.kind) from error
+        _raise_refused(tenant, failure)
         raise
+
+
+def _raise_refused(tenant: Tenant, failure: BaseException) -> None:
+    """Raise `RestoreRefused` if a database was locked or could not be reached; the operation must have been undone."""
+    if isinstance(failure, OperationalError):
+        raise RestoreRefused(tenant.id, reason_of(failure)) from failure
 
 
 def replace(tenant: Tenant, server_session: ServerSession, row: Restore, on_progress: OnProgress) -> int:
@@ -204,6 +211,7 @@ def replace(tenant: Tenant, server_session: ServerSession, row: Restore, on_prog
             raise TenantUnfinished(tenant.id, row.operation.kind) from error
         if happened:
             raise TenantUnfinished(tenant.id, row.operation.kind) from failure
+        _raise_refused(tenant, failure)
         raise
     return round((time.perf_counter() - closed) * 1000)
 

@@ -10,8 +10,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import asdict
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import asdict, replace
 from io import StringIO
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import psycopg
 import pyrage
 import pytest
 from django.db import connections
+from pytest_django import Settings
 
 from audit.control.models import ControlAuditLog
 from audit.models import AuditLog
@@ -28,6 +29,7 @@ from runs.models import Run, RunStatus, Step
 from tenants.errors import (
     FleetBusy,
     RestoreRefused,
+    RestoreUnfinished,
     TenantBusy,
     TenantError,
     TenantExists,
@@ -48,7 +50,10 @@ from tenants.routing.context import tenant_context
 from tenants.schema.inspection import database_of
 from tenants.schema.releases import release
 from tenants.servers.programs import connection_arguments
+from tenants.servers.session import owner_url
 from tenants.transfer.clone import tenant_clone
+from tenants.types import Progress
+from tenants.unfinished import tenant_recover
 from tests.support import preloaded, superuser
 from tests.support.releases import NextRelease
 from tests.support.superuser import superuser_url
@@ -630,3 +635,30 @@ def test_it_is_refused_while_something_else_is_unfinished_and_for_an_erased_tena
         tenant_restore(tenant_id=tenant.id, backup_file=f"{file}.nothing")
     assert [one.kind for one in TenantOperation.objects.filter(tenant_id=tenant.id)] == ["create"]
     assert not Restore.objects.filter(tenant_id=tenant.id).exists()
+
+
+@pytest.mark.parametrize(("step", "error"), [("settle", RestoreRefused), ("reconcile", RestoreUnfinished)])
+def test_a_lock_is_named_before_and_after_the_swap(
+    tenant: Tenant, tmp_path: Path, settings: Settings, step: str, error: type[TenantError]
+) -> None:
+    add_run(tenant)
+    file = back_up(tenant, tmp_path)
+    before = everything_of(tenant)
+    settings.DATABASE_LIMITS = replace(settings.DATABASE_LIMITS, lock_timeout_s=0.2)
+    with ExitStack() as stack:
+
+        def lock(progress: Progress) -> None:
+            if progress.step == step:
+                row = Restore.objects.get(operation__tenant_id=tenant.id)
+                name = row.scratch if step == "settle" else row.live
+                holder = psycopg.connect(owner_url(tenant.require_server(), name))
+                stack.callback(holder.close)
+                holder.execute("LOCK TABLE artifacts, runs")
+
+        with pytest.raises(error, match=f"Tenant {tenant.id} was .*A lock was not granted within 0.2 s"):
+            tenant_restore(tenant_id=tenant.id, backup_file=file, on_progress=lock)
+    if error is RestoreRefused:
+        assert everything_of(tenant) == before and tenant_recover() == []
+        assert "A lock was not granted" in TenantOperation.objects.get(tenant_id=tenant.id, kind="restore").error
+    else:
+        assert [one.outcome for one in tenant_recover()] == ["finished"]
