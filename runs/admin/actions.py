@@ -262,7 +262,7 @@ class RunActions(ReadOnlyAdmin):
         },
     )
     def resume(self, request: HttpRequest, form: DialogForm, object_id: str) -> HttpResponse:
-        return self._change(request, object_id, run_resume, _("The run was resumed."))
+        return self._change(request, object_id, run_resume, _("The run was resumed."), continues=True)
 
     @action(
         description=gettext_lazy("Raise budget"),
@@ -280,7 +280,7 @@ class RunActions(ReadOnlyAdmin):
     )
     def raise_budget(self, request: HttpRequest, form: DialogForm, object_id: str) -> HttpResponse:
         service = partial(run_resume, budget_usd=form.cleaned_data["budget_usd"])
-        return self._change(request, object_id, service, _("The run was resumed with the new budget."))
+        return self._change(request, object_id, service, _("The run was resumed with the new budget."), continues=True)
 
     @action(
         description=gettext_lazy("Retry"),
@@ -295,7 +295,7 @@ class RunActions(ReadOnlyAdmin):
         },
     )
     def retry(self, request: HttpRequest, form: DialogForm, object_id: str) -> HttpResponse:
-        return self._change(request, object_id, run_retry, _("The run was retried."))
+        return self._change(request, object_id, run_retry, _("The run was retried."), continues=True)
 
     @action(
         description=gettext_lazy("Retry from a step"),
@@ -312,7 +312,7 @@ class RunActions(ReadOnlyAdmin):
     )
     def retry_from(self, request: HttpRequest, form: DialogForm, object_id: str) -> HttpResponse:
         service = partial(run_retry, from_step=form.cleaned_data["step"])
-        return self._change(request, object_id, service, _("The run was retried."))
+        return self._change(request, object_id, service, _("The run was retried."), continues=True)
 
     @action(
         description=gettext_lazy("Cancel run"),
@@ -416,18 +416,29 @@ class RunActions(ReadOnlyAdmin):
             return False
         return is_action(request) or transition.allows(*_state_of(request, object_id))
 
-    def _change(self, request: HttpRequest, run_id: str, service: Callable[..., Run], done: str) -> HttpResponse:
+    def _change(
+        self,
+        request: HttpRequest,
+        run_id: str,
+        service: Callable[..., Run],
+        done: str,
+        *,
+        continues: bool = False,
+    ) -> HttpResponse:
         """Call the service, and show its error or `done`.
 
-        Unless the service pauses, also say so if the run now waits for a review.
+        Unless the service pauses, also say so if the run now waits for a review. If `done` says that the run continues,
+        this is said instead.
         """
         try:
             run = service(tenant_id=current_tenant().id, run_id=run_id)
         except SeoGenError as error:
             messages.error(request, str(error))
         else:
-            messages.success(request, done)
-            if service is not run_pause and run.pause_cause == PauseCause.REVIEW:
+            is_waiting = service is not run_pause and run.pause_cause == PauseCause.REVIEW
+            if not (continues and is_waiting):
+                messages.success(request, done)
+            if is_waiting:
                 waits = _("The run is waiting for a review before step %(step)s.") % {"step": run.current_step}
                 messages.info(request, waits)
         return finished(request, reverse("admin:runs_run_change", args=[run_id]))

@@ -162,6 +162,11 @@ def test_runs_that_need_a_review_first_are_counted(browser: Client, tenant: Tena
     run = in_state("held")
     with tenant_context(tenant) as alias:
         Step.objects.using(alias).filter(run=run, step=FIRST).update(review=True)
+    alone = in_state("held")
+    with tenant_context(tenant) as alias:
+        Step.objects.using(alias).filter(run=alone, step=FIRST).update(review=True)
+    said = act(browser, alone, tenant, "resume")
+    assert "The run is waiting for a review before step" in said and "The run was resumed." not in said
     html = act_on_selected(browser, tenant, "resume_selected", [run, in_state("paused")])
     assert "1 run was resumed." in html
     assert "1 run is waiting for a review before it continues." in html
