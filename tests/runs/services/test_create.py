@@ -158,6 +158,12 @@ def test_a_blank_required_input_is_named(tenant: Tenant) -> None:
     assert refused(tenant, {**CONFIG, "brand": ""}) == sentence
 
 
+def test_a_required_list_without_items_is_named(tenant: Tenant) -> None:
+    prompt = activate(tenant, "draft", "{{ brands }}", {**variable("brands"), "type": "list"})
+    sentence = f"Prompt {prompt.pk} (draft v2) requires brands, but it is empty in the run's configuration."
+    assert refused(tenant, {**CONFIG, "brands": []}) == sentence
+
+
 def test_the_output_of_a_later_step_is_not_an_input(tenant: Tenant) -> None:
     prompt = activate(tenant, "outline", "{{ draft }}", variable("draft"))
     sentence = f"Prompt {prompt.pk} (outline v2) requires draft, but no input or earlier step provides it."

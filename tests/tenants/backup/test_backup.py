@@ -148,6 +148,14 @@ def test_an_export_that_is_being_written_is_left_alone(tenant: Tenant, tmp_path:
     Backup.objects.filter(place=str(tmp_path)).delete()
 
 
+def test_the_record_of_an_export_that_is_gone_is_marked_as_removed(tenant: Tenant, tmp_path: Path) -> None:
+    first = tenant_export(tenant_id=tenant.id, output=str(tmp_path / "x"))
+    (tmp_path / "x").unlink()
+    tenant_export(tenant_id=tenant.id, output=str(tmp_path / "x"))
+    first.refresh_from_db()
+    assert first.status == "removed" and first.removed_at is not None
+
+
 @pytest.mark.parametrize(
     ("output", "reason"),
     [

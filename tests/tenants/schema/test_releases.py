@@ -1,8 +1,12 @@
 """How a release interprets migration histories, without a database."""
 
+import ast
+
 import pytest
 
-from tenants.schema.releases import History, Release, SchemaState, digest_of, release, short
+from config.stack.paths import CHECKOUT
+from tenants.schema.releases import History, Release, SchemaState, digest_of, migration_files, release, short
+from tenants.schema.template import _sources
 
 pytestmark = pytest.mark.unit
 
@@ -88,3 +92,13 @@ def test_versions_are_shortened_for_people() -> None:
 
 def test_a_history_is_looked_up_by_its_names_in_any_order() -> None:
     assert digest_of([A1, B1]) == digest_of([B1, A1]) != digest_of([A1])
+
+
+def test_a_templates_name_depends_on_every_file_that_the_migrations_run() -> None:
+    """What a migration imports from the product is as much its content as its own file."""
+    imported = set()
+    for path in migration_files():
+        for node in ast.walk(ast.parse(path.read_text())) if path.suffix == ".py" else ():
+            if isinstance(node, ast.ImportFrom) and node.module and (CHECKOUT / node.module.partition(".")[0]).is_dir():
+                imported.add(CHECKOUT / f"{node.module.replace('.', '/')}.py")
+    assert imported and imported <= set(_sources())
