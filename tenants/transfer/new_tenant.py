@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, OperationalError, transaction
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
@@ -23,7 +23,7 @@ from audit.log.chain_check import chain_head
 from audit.log.entries import record
 from config.base.databases import CONTROL
 from tenants.app_hooks import contents
-from tenants.errors import RestoreRefused, TenantExists, TenantUnfinished, failure_reason
+from tenants.errors import RestoreRefused, TenantError, TenantExists, TenantUnfinished, failure_reason
 from tenants.files import tenant_storage
 from tenants.files.files_read import Given, Reader, reading_begin
 from tenants.files.tar import File, matching
@@ -118,6 +118,9 @@ def newcomer(
                 _undo(made, failure_reason(failure))
             except Exception as error:
                 raise TenantUnfinished(tenant_id, kind) from error
+            if isinstance(failure, OperationalError):
+                # So that the caller refuses it as any other: the database was locked, or could not be reached.
+                raise TenantError(failure_reason(failure), code="database_unusable") from failure
             raise
 
 

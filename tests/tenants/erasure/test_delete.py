@@ -649,6 +649,19 @@ def test_a_database_of_ours_that_cannot_be_read_was_not_checked(tenant: Tenant) 
     assert "closed_by_hand" in unseen.removeprefix(beginning).removesuffix(".").split(", ")
 
 
+def test_the_archive_of_another_tool_is_not_checked(tenant: Tenant) -> None:
+    tenant_delete(tenant_id=tenant.id)
+    servers = DatabaseServer.objects.filter(is_default=True)
+    [before] = servers.values_list("wal_restore_command", flat=True)
+    servers.update(wal_restore_command="another-tool %f %p")
+    try:
+        [check] = erasures_verify(tenant_id=tenant.id)
+    finally:
+        servers.update(wal_restore_command=before)
+    sentence = f"Another tool archives the WAL of server {servers.get().name}; that tool's retention applies."
+    assert sentence in check.unseen and sentence not in [*check.remaining, *check.problems]
+
+
 def test_verify_requires_an_erasure(tenant: Tenant) -> None:
     with pytest.raises(UnknownErasure):
         erasures_verify(tenant_id=tenant.id)
