@@ -10,19 +10,20 @@ from functools import cache
 from uuid import UUID
 
 from django.conf import settings
+from django.db import OperationalError
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from audit.log.actor import acting_as
 from config.base.approvals import approval_given
 from config.base.errors import SeoGenError, shown_on_page
+from tenants.errors import failure_reason
 from tenants.models import OperationRequest, RequestKind, RequestStatus
 from tenants.requests.claim import Progress, request_claim, request_end, request_put_back
 from tenants.requests.errors import OperationBusy, OperationLost, OperationUnfinished
 from tenants.requests.interrupted import is_unfinished, made_by, recovered
 from tenants.requests.kinds import Result, carry_out
 from tenants.requests.request import require_still_allowed
-from tenants.servers.lock_holders import DatabaseLocked
 
 logger = logging.getLogger(__name__)
 
@@ -75,8 +76,8 @@ def request_work(claimed: OperationRequest) -> None:
                 result = _attempt(claimed, progress)
         except SeoGenError as error:
             _stopped(claimed, progress, error)
-        except DatabaseLocked as error:
-            _stopped(claimed, progress, SeoGenError(str(error), code="database_locked"))
+        except OperationalError as error:
+            _stopped(claimed, progress, SeoGenError(failure_reason(error), code="database_unusable"))
         except Exception as error:
             logger.exception("operation failed", extra={"action": "operation.fail", "operation": str(claimed.pk)})
             name = type(error).__name__

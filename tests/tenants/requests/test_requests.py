@@ -48,6 +48,7 @@ from tenants.requests.interrupted import _operation, recovered
 from tenants.requests.work import operations_work
 from tenants.schema.inspection import database_of
 from tenants.servers.session import ServerSession
+from tests.audit.audited import as_superuser
 from tests.support.forked import forked
 from tests.support.staff import give_role, make_user
 from tests.tenants.support.created import new_id
@@ -168,6 +169,19 @@ def test_a_drill_that_fails_has_not_been_refused(browser: Client, tenant: Tenant
     assert drilled.status == RequestStatus.FAILED, drilled.error
     assert drilled.error_code in ("backup_corrupt", "load_stopped"), drilled.error
     assert duration_of(drilled)
+
+
+def test_a_lock_is_the_reason_that_staff_read(browser: Client, tenant: Tenant) -> None:
+    made = work(ask(browser, tenant, "back-up"))
+    asked = ask(browser, tenant, "drill", backup=str((made.result or {})["backup"]))
+    with as_superuser() as holder:
+        holder.execute("LOCK TABLE files_read")
+        with connections[CONTROL].cursor() as cursor:
+            cursor.execute("SET lock_timeout = '200ms'")
+        drilled = work(asked)
+    connections[CONTROL].close()
+    assert (drilled.status, drilled.error_code) == (RequestStatus.REFUSED, "database_unusable"), drilled.error
+    assert "lock timeout" in drilled.error
 
 
 def test_a_recovered_migration_that_missed_a_tenant_is_reported(tenant: Tenant) -> None:
