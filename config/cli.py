@@ -206,11 +206,11 @@ def _expected(error: Exception) -> SeoGenError | None:
     from django.core.exceptions import ImproperlyConfigured
     from django.db import InternalError, OperationalError, ProgrammingError
 
+    from tenants.errors import DatabaseUnusable
+
     reason = without_credentials(str(error).strip().partition("\n")[0])
     if isinstance(error, OperationalError):
-        return SeoGenError(
-            _("A database connection or statement failed: %(reason)s") % {"reason": reason}, code="database_unusable"
-        )
+        return DatabaseUnusable(reason)
     sqlstate = getattr(error.__cause__, "sqlstate", None)
     if isinstance(error, InternalError) and sqlstate == READ_ONLY_TRANSACTION:
         return _read_only(reason)

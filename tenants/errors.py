@@ -396,6 +396,15 @@ class InvalidDatabaseURL(TenantError):
         )
 
 
+class DatabaseUnusable(TenantError):
+    """A database connection or statement failed: the server is unreachable, say, or a lock was not granted."""
+
+    code = "database_unusable"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(_("A database connection or statement failed: %(reason)s.") % {"reason": bare(reason)})
+
+
 class ServerError(TenantError):
     """A database server cannot be used: it may be unknown, full or unreachable, or a privilege may be missing."""
 
@@ -493,7 +502,7 @@ def failure_reason(error: BaseException) -> str:
     if isinstance(error, OSError):
         return _("The disk or a file cannot be used: %(reason)s.") % {"reason": reason_of_disk(error)}
     if isinstance(error, OperationalError):
-        return _("A database connection or statement failed: %(reason)s.") % {"reason": reason_of(error)}
+        return DatabaseUnusable(reason_of(error)).message
     if isinstance(error, Exception):
         return _("Unexpected error (%(name)s).") % {"name": type(error).__name__}
     return _("It was interrupted.")

@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from audit.log.actor import acting_as
 from config.base.approvals import approval_given
 from config.base.errors import SeoGenError, shown_on_page
-from tenants.errors import failure_reason
+from tenants.errors import DatabaseUnusable, reason_of
 from tenants.models import OperationRequest, RequestKind, RequestStatus
 from tenants.requests.claim import Progress, request_claim, request_end, request_put_back
 from tenants.requests.errors import OperationBusy, OperationLost, OperationUnfinished
@@ -77,7 +77,7 @@ def request_work(claimed: OperationRequest) -> None:
         except SeoGenError as error:
             _stopped(claimed, progress, error)
         except OperationalError as error:
-            _stopped(claimed, progress, SeoGenError(failure_reason(error), code="database_unusable"))
+            _stopped(claimed, progress, DatabaseUnusable(reason_of(error)))
         except Exception as error:
             logger.exception("operation failed", extra={"action": "operation.fail", "operation": str(claimed.pk)})
             name = type(error).__name__

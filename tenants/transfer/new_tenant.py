@@ -23,7 +23,7 @@ from audit.log.chain_check import chain_head
 from audit.log.entries import record
 from config.base.databases import CONTROL
 from tenants.app_hooks import contents
-from tenants.errors import RestoreRefused, TenantError, TenantExists, TenantUnfinished, failure_reason
+from tenants.errors import DatabaseUnusable, RestoreRefused, TenantExists, TenantUnfinished, failure_reason, reason_of
 from tenants.files import tenant_storage
 from tenants.files.files_read import Given, Reader, reading_begin
 from tenants.files.tar import File, matching
@@ -120,7 +120,7 @@ def newcomer(
                 raise TenantUnfinished(tenant_id, kind) from error
             if isinstance(failure, OperationalError):
                 # So that the caller refuses it as any other: the database was locked, or could not be reached.
-                raise TenantError(failure_reason(failure), code="database_unusable") from failure
+                raise DatabaseUnusable(reason_of(failure)) from failure
             raise
 
 

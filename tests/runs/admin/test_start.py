@@ -132,7 +132,7 @@ def test_a_wrong_list_starts_nothing(browser: Client, declaring: Tenant) -> None
     form = {"language": "ja", "advanced": "", "input-brand": "A", "text": "keyword,words\ntea,1\ncoffee,<b>\n"}
     html = unescape(browser.post(page(declaring, "series/"), form).content.decode())
     assert (
-        "Line 3: words must be a whole number of at most 19 digits, not '<b>'." in html
+        "Line 3: words must be a whole number of at most 18 digits, not '<b>'." in html
         and "No run was started." in html
     )
     for text, rows in (("", None), ("", "[]"), ("", '[[1, {"keyword": ""}]]'), ("", "["), ("", "[[1, 2], [1, 2]]")):
