@@ -418,5 +418,12 @@ class TestLocal:
     @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
     def test_what_a_real_model_counts_lies_between_our_bounds(self, embedded: None, text: str) -> None:
         request = LLMRequest(model="SmolLM2-135M-Instruct", prompt=text, max_output_tokens=1, timeout_s=120)
-        counted = client_for(access_of("local")).complete(request).usage.input_tokens
+        usage: TokenUsage | None
+        try:
+            usage = client_for(access_of("local")).complete(request).usage
+        except LLMPermanentError as error:
+            # The one token was part of a character, or a space; it was counted all the same.
+            usage = error.usage
+        assert usage is not None
+        counted = usage.input_tokens
         assert fewest_tokens(text) <= counted <= estimated_tokens(text)
